@@ -1,1 +1,311 @@
-//! The bus.
+//! The bus: holds the control plane, the devices and their open channels together.
+//!
+//! Runs on the control loop; the only thing of it that other threads call is [`MessagePort`]. Guest messages are
+//! taken one at a time, and only while nothing that the host owes the guest is held up: a guest that does not
+//! read its answers is not listened to, so neither side's queue grows past its bound.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Debug;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::channel::VmbusDevice;
+use super::gpadl::GpadlId;
+use super::server::{Action, HostMessage, OfferError, OfferId, OpenRequest, Server};
+use super::slot::{AnySlot, Slot};
+use super::synic::{PostError, Synic};
+use crate::hvdef::{HvStatus, MESSAGE_PAYLOAD_MAX, MESSAGE_TYPE_VMBUS};
+use crate::mem::GuestRam;
+use crate::{guest_debug, guest_warn};
+
+/// Guest messages that wait for the control loop; the next is answered INSUFFICIENT_BUFFERS and comes again.
+/// Hyper-V's ports have as many buffers.
+pub const INBOX_LEN: usize = 16;
+
+/// Connection ids of the message ports: 1 for all versions, 4 from 5.0 on.
+pub const MESSAGE_CONNECTIONS: [u32; 2] = [1, 4];
+
+/// Why a device cannot join the bus.
+#[derive(Debug, Error)]
+pub enum BusError {
+    /// The control plane refuses the offer.
+    #[error("The device cannot be offered")]
+    Offer(#[from] OfferError),
+    /// The host has no more descriptors.
+    #[error("The bus has no event descriptor")]
+    Host(#[from] io::Error),
+}
+
+#[derive(Debug)]
+struct GuestMessage {
+    connection_id: u32,
+    payload: [u8; MESSAGE_PAYLOAD_MAX],
+    len: usize,
+}
+
+/// What other threads leave for the control loop.
+#[derive(Debug)]
+struct Inbox {
+    messages: Mutex<VecDeque<GuestMessage>>,
+    wake: EventFd,
+}
+
+/// The guest's way to the bus; virtual processors call it from their threads.
+#[derive(Clone, Debug)]
+pub struct MessagePort(Arc<Inbox>);
+
+impl MessagePort {
+    /// The guest's HvPostMessage.
+    #[must_use]
+    pub fn post(&self, connection_id: u32, message_type: u32, payload: &[u8]) -> HvStatus {
+        if !MESSAGE_CONNECTIONS.contains(&connection_id) {
+            return HvStatus::InvalidConnectionId;
+        }
+        let mut message = GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
+        match message.payload.get_mut(..payload.len()) {
+            Some(place) if message_type == MESSAGE_TYPE_VMBUS => place.copy_from_slice(payload),
+            _ => return HvStatus::InvalidParameter,
+        }
+        let mut messages = self.0.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() >= INBOX_LEN {
+            return HvStatus::InsufficientBuffers;
+        }
+        messages.push_back(message);
+        // Fails only when the counter is at its end, and then the control loop is awake already.
+        let _ = self.0.wake.write(1);
+        HvStatus::Success
+    }
+}
+
+/// The bus and everything on it.
+#[derive(Debug)]
+pub struct Bus {
+    server: Server,
+    slots: BTreeMap<OfferId, Box<dyn AnySlot>>,
+    synic: Arc<dyn Synic>,
+    ram: GuestRam,
+    inbox: Arc<Inbox>,
+    /// An answer that waits for room in a VP's queue; later actions wait behind it.
+    held: Option<HostMessage>,
+    /// GPADLs to let go of when their channel has stopped.
+    unmap_later: Vec<(OfferId, GpadlId)>,
+    /// Channels whose thread has ended.
+    finished: (Sender<OfferId>, Receiver<OfferId>),
+    counters: BusCounters,
+}
+
+/// Messages of the control plane so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BusCounters {
+    /// Messages from the guest.
+    pub messages_in: u64,
+    /// Messages to the guest.
+    pub messages_out: u64,
+}
+
+impl Bus {
+    /// A bus without devices.
+    ///
+    /// # Errors
+    /// When the host has no more descriptors.
+    pub fn new(ram: GuestRam, synic: Arc<dyn Synic>) -> Result<Self, BusError> {
+        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        synic.notify_drained(wake.try_clone()?);
+        Ok(Bus {
+            server: Server::new(synic.vp_count()),
+            slots: BTreeMap::new(),
+            synic,
+            ram,
+            inbox: Arc::new(Inbox { messages: Mutex::default(), wake }),
+            held: None,
+            unmap_later: Vec::new(),
+            finished: channel(),
+            counters: BusCounters::default(),
+        })
+    }
+
+    /// The guest's way in.
+    #[must_use]
+    pub fn port(&self) -> MessagePort {
+        MessagePort(Arc::clone(&self.inbox))
+    }
+
+    /// Adds a device; a guest that is connected is offered it at once.
+    ///
+    /// # Errors
+    /// When the same device is there already, or there are too many.
+    pub fn add<D: VmbusDevice + 'static>(&mut self, device: D) -> Result<OfferId, BusError> {
+        let offer = device.offer();
+        let name = offer.name.clone();
+        let id = self.server.offer(offer)?;
+        self.slots.insert(id, Box::new(Slot::new(name, device)));
+        self.wake();
+        Ok(id)
+    }
+
+    /// Takes a device from the guest. Its channel closes; the device is dropped then.
+    pub fn remove(&mut self, id: OfferId) {
+        if self.slots.contains_key(&id) {
+            self.server.rescind(id);
+            self.wake();
+        }
+    }
+
+    /// The device's id on the bus, by the name in its offer.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<OfferId> {
+        self.slots.iter().find(|(_, slot)| slot.name() == name).map(|(id, _)| *id)
+    }
+
+    /// The control plane, for those who show its state.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Messages so far.
+    #[must_use]
+    pub fn counters(&self) -> BusCounters {
+        self.counters
+    }
+
+    /// What every device's channel looks like, in the order of their ids on the bus.
+    #[must_use]
+    pub fn channels(&self) -> Vec<super::table::ChannelRow> {
+        self.slots.iter().filter_map(|(id, slot)| Some(slot.row(&*self.synic, &self.server.info(*id)?))).collect()
+    }
+
+    /// Stops every channel and waits for the threads, for a machine that ends.
+    pub fn shut_down(&mut self) {
+        for slot in self.slots.values_mut() {
+            slot.stop();
+        }
+        for slot in self.slots.values_mut() {
+            slot.join(&*self.synic);
+        }
+    }
+
+    /// Does everything that can be done without waiting. Runs when the bus' eventfd is readable.
+    pub fn process(&mut self) {
+        loop {
+            self.reap();
+            self.act();
+            if self.held.is_some() || !self.server.ready() {
+                return;
+            }
+            let next = self.inbox.messages.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(message) = next else { return };
+            self.counters.messages_in += 1;
+            let bytes = message.payload.get(..message.len).unwrap_or_default();
+            self.server.handle(message.connection_id, bytes);
+        }
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is at its end, and then the control loop is awake already.
+        let _ = self.inbox.wake.write(1);
+    }
+
+    /// Takes back what ended threads held, and tells the control plane.
+    fn reap(&mut self) {
+        while let Ok(id) = self.finished.1.try_recv() {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            // A thread that ended by itself leaves the channel open but dead, until the guest closes it.
+            if slot.join(&*self.synic) {
+                self.closed(id);
+            }
+        }
+    }
+
+    fn closed(&mut self, id: OfferId) {
+        self.server.closed(id);
+        let (now, later) = self.unmap_later.drain(..).partition(|(owner, _)| *owner == id);
+        self.unmap_later = later;
+        let now: Vec<(OfferId, GpadlId)> = now;
+        for (_, gpadl) in now {
+            self.server.unmapped(id, gpadl);
+        }
+    }
+
+    /// Carries out the control plane's actions until there are none, or a message must wait.
+    fn act(&mut self) {
+        while self.post_held() {
+            let Some(action) = self.server.next_action() else { return };
+            match action {
+                Action::Send(message) => self.held = Some(message),
+                Action::Open(id, request) => self.open(id, &request),
+                Action::Close(id) => match self.slots.get_mut(&id) {
+                    Some(slot) if slot.stop() => {}
+                    _ => self.closed(id),
+                },
+                Action::Retarget(id, vp) => {
+                    if let Some(slot) = self.slots.get(&id) {
+                        slot.retarget(vp);
+                    }
+                }
+                Action::Map(..) => {}
+                Action::Unmap(id, gpadl) => match self.slots.get(&id) {
+                    Some(slot) if slot.uses(gpadl) => self.unmap_later.push((id, gpadl)),
+                    _ => self.server.unmapped(id, gpadl),
+                },
+                Action::Released(id) => {
+                    self.slots.remove(&id);
+                }
+                Action::DropMessages => self.synic.drop_messages(),
+            }
+        }
+    }
+
+    /// Posts the message that waits; `false` if it still has to.
+    fn post_held(&mut self) -> bool {
+        let Some(message) = self.held.take() else { return true };
+        match self.synic.post_message(message.vp, message.sint, message.payload()) {
+            Ok(()) => self.counters.messages_out += 1,
+            Err(PostError::Full(_)) => {
+                self.held = Some(message);
+                return false;
+            }
+            Err(error) => guest_warn!("An answer to the guest is lost: {error}"),
+        }
+        true
+    }
+
+    fn open(&mut self, id: OfferId, request: &OpenRequest) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return self.server.opened(id, false);
+        };
+        let (sender, wake) = (self.finished.0.clone(), self.inbox.wake.try_clone());
+        let finished = Box::new(move || {
+            // Both fail only when the bus is gone.
+            let _ = sender.send(id);
+            let _ = wake.map(|wake| wake.write(1));
+        });
+        let opened = slot.open(request, &self.ram, &self.synic, finished);
+        match &opened {
+            Ok(()) => guest_debug!("Channel {} of {} is open", request.channel.0, slot.name()),
+            Err(error) => {
+                let chain = super::worker::chain(error);
+                guest_warn!("Channel {} of {} cannot be opened: {chain}", request.channel.0, slot.name());
+            }
+        }
+        self.server.opened(id, opened.is_ok());
+    }
+}
+
+impl MutEventSubscriber for Bus {
+    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
+        let _ = self.inbox.wake.read();
+        Bus::process(self);
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        if let Err(error) = ops.add(Events::new(&self.inbox.wake, EventSet::IN)) {
+            log::error!("The bus cannot be woken: {error:?}");
+        }
+    }
+}
