@@ -57,6 +57,7 @@ pub enum Next {
 enum Rest {
     Nothing,
     Hyperv,
+    Port,
     Crash(CrashWrite),
     Send(MachineEvent),
 }
@@ -78,6 +79,7 @@ impl ExitHandler {
         match rest {
             Rest::Nothing => Next::Run,
             Rest::Hyperv => self.serve_hyperv(vcpu),
+            Rest::Port => self.serve_port(vcpu),
             Rest::Crash(write) => {
                 let report = self.crash.as_ref().map(|crash| crash.report(write, &self.ram, guest_os_id(vcpu)));
                 if let Some(report) = report {
@@ -104,8 +106,7 @@ impl ExitHandler {
         };
         counter.count();
         match exit {
-            VcpuExit::IoIn(port, data) => self.ports.read(port, data),
-            VcpuExit::IoOut(port, data) => self.ports.write(port, data),
+            VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => return Rest::Port,
             VcpuExit::MmioRead(address, data) => self.mmio.read(address, data),
             VcpuExit::MmioWrite(address, data) => self.mmio.write(address, data),
             VcpuExit::X86Rdmsr(exit) => self.read_msr(exit),
@@ -120,6 +121,19 @@ impl ExitHandler {
             }
         }
         Rest::Nothing
+    }
+
+    fn serve_port(&self, vcpu: &mut VcpuFd) -> Next {
+        if let Some(exit) = ioctl::port_exit(vcpu) {
+            for access in exit.data.chunks_mut(exit.size) {
+                if exit.is_write {
+                    self.ports.write(exit.port, access);
+                } else {
+                    self.ports.read(exit.port, access);
+                }
+            }
+        }
+        Next::Run
     }
 
     fn read_msr(&self, exit: ReadMsrExit<'_>) {

@@ -1,14 +1,15 @@
-//! What KVM offers for Hyper-V and kvm-ioctls does not wrap: two ioctls and the payload of one exit.
+//! What KVM offers for Hyper-V and kvm-ioctls does not wrap: two ioctls and the payload of two exits.
 //!
 //! Called by the rest of [`hv`](super) only.
 #![expect(unsafe_code, reason = "raw ioctls and a union that the kernel filled")]
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::{ptr, slice};
 
 use kvm_bindings::{
-    CpuId, KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNIC, KVM_HYPERV_EVENTFD_DEASSIGN,
-    KVM_MAX_CPUID_ENTRIES, kvm_cpuid2, kvm_hyperv_eventfd,
+    CpuId, KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNIC, KVM_EXIT_IO, KVM_EXIT_IO_OUT,
+    KVM_HYPERV_EVENTFD_DEASSIGN, KVM_MAX_CPUID_ENTRIES, kvm_cpuid2, kvm_hyperv_eventfd, kvm_run,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vmm_sys_util::errno;
@@ -107,4 +108,36 @@ pub fn hyperv_exit(vcpu: &mut VcpuFd) -> Option<HypervExit> {
 /// Answers a hypercall exit; the guest sees it in RAX after the next `run`.
 pub fn set_hypercall_result(vcpu: &mut VcpuFd, result: u64) {
     vcpu.get_kvm_run().__bindgen_anon_1.hyperv.u.hcall.result = result;
+}
+
+/// A KVM_EXIT_IO. A string instruction accesses the same port several times in one exit.
+#[derive(Debug)]
+pub struct PortExit<'a> {
+    /// The port.
+    pub port: u16,
+    /// Bytes of one access.
+    pub size: usize,
+    /// Whether the guest writes.
+    pub is_write: bool,
+    /// All accesses, one after the other: what the guest wrote, or room for what it reads.
+    pub data: &'a mut [u8],
+}
+
+/// Reads the payload of the port exit that `run` returned last; kvm-ioctls drops the size of one access.
+///
+/// Returns `None` if that was no KVM_EXIT_IO.
+pub fn port_exit(vcpu: &mut VcpuFd) -> Option<PortExit<'_>> {
+    let run = vcpu.get_kvm_run();
+    if run.exit_reason != KVM_EXIT_IO {
+        return None;
+    }
+    // SAFETY: the exit reason says that the kernel filled this member; all its fields are plain integers.
+    let io = unsafe { run.__bindgen_anon_1.io };
+    let size = usize::from(io.size).max(1);
+    let start = ptr::from_mut::<kvm_run>(run).cast::<u8>();
+    let offset = usize::try_from(io.data_offset).ok()?;
+    // SAFETY: the kernel placed this many bytes at this offset of the vCPU's mapping, which kvm-ioctls maps
+    // whole and which lives as long as `vcpu`; nothing else refers to these bytes while `vcpu` is borrowed.
+    let data = unsafe { slice::from_raw_parts_mut(start.add(offset), size * io.count as usize) };
+    Some(PortExit { port: io.port, size, is_write: u32::from(io.direction) == KVM_EXIT_IO_OUT, data })
 }

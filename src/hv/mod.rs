@@ -4,6 +4,7 @@
 //! its [`synic::KvmSynic`] to the bus; [`vcpu`] runs one thread for each virtual processor and hands what exits
 //! to [`exits`].
 
+pub mod clock;
 pub mod counters;
 pub mod cpuid;
 pub mod crash;

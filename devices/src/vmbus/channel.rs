@@ -192,18 +192,19 @@ impl Channel {
         &mut self,
         mut take: impl FnMut(&Packet<'_>, &mut Replies<'_>) -> Result<Flow, ChannelError>,
     ) -> Result<(), ChannelError> {
+        let Channel { incoming, outgoing, buffer, interrupt, counters } = self;
         let mut flow = Flow::Continue;
         while flow == Flow::Continue {
-            self.incoming.mask()?;
-            let mut replies = Replies { outgoing: &mut self.outgoing };
+            incoming.mask()?;
+            let mut replies = Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
             while flow == Flow::Continue {
-                let Some(packet) = self.incoming.next(&mut self.buffer)? else { break };
+                let Some(packet) = incoming.next(buffer)? else { break };
                 flow = take(&packet, &mut replies)?;
             }
-            if self.incoming.commit()? {
-                self.interrupt.raise(&self.counters);
+            if incoming.commit()? {
+                interrupt.raise(counters);
             }
-            if !self.incoming.unmask()? {
+            if !incoming.unmask()? {
                 break;
             }
         }
@@ -216,7 +217,8 @@ impl Channel {
     /// # Errors
     /// A broken ring, or a packet that the ring can never carry.
     pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
-        let sent = self.replies().send(packet)?;
+        let Channel { outgoing, interrupt, counters, .. } = self;
+        let sent = Replies { outgoing, interrupt, counters }.send(packet)?;
         self.flush()?;
         Ok(sent)
     }
@@ -228,10 +230,6 @@ impl Channel {
             self.interrupt.raise(&self.counters);
         }
         Ok(())
-    }
-
-    fn replies(&mut self) -> Replies<'_> {
-        Replies { outgoing: &mut self.outgoing }
     }
 
     fn flush(&mut self) -> Result<(), ChannelError> {
@@ -247,6 +245,8 @@ impl Channel {
 #[derive(Debug)]
 pub struct Replies<'a> {
     outgoing: &'a mut Outgoing<RingPages>,
+    interrupt: &'a Interrupt,
+    counters: &'a ChannelCounters,
 }
 
 impl Replies<'_> {
@@ -259,6 +259,10 @@ impl Replies<'_> {
             match self.outgoing.write(packet) {
                 Ok(()) => return Ok(Sent::Yes),
                 Err(WriteError::Full { need, .. }) => {
+                    // The guest makes room only by reading what it can see.
+                    if self.outgoing.commit()? {
+                        self.interrupt.raise(self.counters);
+                    }
                     if !self.outgoing.wait_for_room(need)? {
                         return Ok(Sent::Later);
                     }

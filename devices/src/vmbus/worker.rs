@@ -152,7 +152,7 @@ impl<W: ChannelWorker> Loop<W> {
                 worker.doorbell(channel)
             }
             UNSTICK => {
-                self.unstick.clear()?;
+                self.unstick.wait().map_err(io::Error::from)?;
                 channel.unstick()
             }
             source => worker.readable((source - FIRST_SOURCE) as usize, channel),
