@@ -15,12 +15,7 @@
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
 
-#![warn(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod guid;
 pub mod hvdef;

@@ -190,7 +190,8 @@ mod tests {
     use super::*;
 
     fn ram() -> GuestRam {
-        GuestRam::from_ranges(&[(GuestAddress(0), 8 * PAGE_SIZE), (GuestAddress(0x10_0000), 2 * PAGE_SIZE)]).unwrap()
+        GuestRam::from_ranges(&[(GuestAddress(0), 8 * PAGE_SIZE), (GuestAddress(0x10_0000), 2 * PAGE_SIZE)])
+            .unwrap()
     }
 
     #[test]
