@@ -3,8 +3,10 @@
 //! The bus carries them out in order. Each action that takes time is answered by a call back into the server:
 //! `Open` by `opened`, `Close` by `closed`, `Unmap` by `unmapped`.
 
-use crate::hvdef::MESSAGE_PAYLOAD_MAX;
+use zerocopy::IntoBytes;
+
 use crate::vmbus::gpadl::{Gpadl, GpadlId};
+use crate::vmbus::protocol::{Header, HostBody};
 
 /// Names what a device offers, for as long as the machine lives. Never shown to the guest, which sees channel ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +23,20 @@ pub struct HostMessage {
     pub vp: u32,
     /// SINT of that slot.
     pub sint: u8,
-    payload: [u8; MESSAGE_PAYLOAD_MAX],
-    len: u8,
+    payload: Box<[u8]>,
+}
+
+impl HostMessage {
+    pub(super) fn new<B: HostBody>(vp: u32, sint: u8, body: &B) -> Self {
+        let header = Header { message_type: B::MESSAGE_TYPE.into(), padding: 0.into() };
+        HostMessage { vp, sint, payload: [header.as_bytes(), body.as_bytes()].concat().into() }
+    }
+
+    /// Header and body, exactly as long as the message is: the UEFI guest stops on any other length.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
 }
 
 /// How the guest wants a channel opened, checked as far as that is possible without guest memory.
@@ -30,7 +44,7 @@ pub struct HostMessage {
 pub struct OpenRequest {
     /// The channel's id, also its event flag unless the guest named another.
     pub channel: ChannelId,
-    /// Version of the connection, as in [`Version`](super::Version).
+    /// Version of the connection.
     pub version: super::Version,
     /// The pages of both rings: exactly one range, whole pages.
     pub ring: Gpadl,
@@ -51,7 +65,8 @@ pub struct OpenRequest {
 /// What the bus is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Post a message to the guest.
+    /// Post a message to the guest. When there is no room, hand it back to
+    /// [`Server::retry`](super::Server::retry) and go on once there is.
     Send(HostMessage),
     /// Open the device's channel, then call `opened`.
     Open(OfferId, Box<OpenRequest>),
@@ -65,4 +80,7 @@ pub enum Action {
     Unmap(OfferId, GpadlId),
     /// The guest starts over: messages to it that still wait are void.
     DropMessages,
+    /// Nothing of this offer is left: it was rescinded, or was a sub-channel whose primary channel closed. No call
+    /// about it is expected any more.
+    Gone(OfferId),
 }
