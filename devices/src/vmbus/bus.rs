@@ -7,18 +7,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::channel::VmbusDevice;
+use super::channel::{Offer, VmbusDevice};
 use super::gpadl::GpadlId;
-use super::server::{Action, HostMessage, OfferError, OfferId, OpenRequest, Server};
+use super::protocol::{Status, Version};
+use super::server::{Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest, Server};
 use super::slot::{AnySlot, Slot};
 use super::synic::{PostError, Synic};
+use super::table::ChannelRow;
 use crate::hvdef::{HvStatus, MESSAGE_PAYLOAD_MAX, MESSAGE_TYPE_VMBUS};
 use crate::mem::GuestRam;
 use crate::{guest_debug, guest_warn};
@@ -26,9 +28,6 @@ use crate::{guest_debug, guest_warn};
 /// Guest messages that wait for the control loop; the next is answered INSUFFICIENT_BUFFERS and comes again.
 /// Hyper-V's ports have as many buffers.
 pub const INBOX_LEN: usize = 16;
-
-/// Connection ids of the message ports: 1 for all versions, 4 from 5.0 on.
-pub const MESSAGE_CONNECTIONS: [u32; 2] = [1, 4];
 
 /// Why a device cannot join the bus.
 #[derive(Debug, Error)]
@@ -63,7 +62,7 @@ impl MessagePort {
     /// The guest's HvPostMessage.
     #[must_use]
     pub fn post(&self, connection_id: u32, message_type: u32, payload: &[u8]) -> HvStatus {
-        if !MESSAGE_CONNECTIONS.contains(&connection_id) {
+        if !matches!(connection_id, MESSAGE_PORT | MULTI_CLIENT_PORT) {
             return HvStatus::InvalidConnectionId;
         }
         let mut message = GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
@@ -72,7 +71,11 @@ impl MessagePort {
             _ => return HvStatus::InvalidParameter,
         }
         let mut messages = self.0.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        if messages.len() >= INBOX_LEN {
+        if Server::starts_over(payload) {
+            // What came before is void. A crashed guest's messages may wait here for ever, and must not keep its
+            // crash kernel out.
+            messages.clear();
+        } else if messages.len() >= INBOX_LEN {
             return HvStatus::InsufficientBuffers;
         }
         messages.push_back(message);
@@ -90,22 +93,14 @@ pub struct Bus {
     synic: Arc<dyn Synic>,
     ram: GuestRam,
     inbox: Arc<Inbox>,
-    /// An answer that waits for room in a VP's queue; later actions wait behind it.
-    held: Option<HostMessage>,
     /// GPADLs to let go of when their channel has stopped.
     unmap_later: Vec<(OfferId, GpadlId)>,
     /// Channels whose thread has ended.
     finished: (Sender<OfferId>, Receiver<OfferId>),
-    counters: BusCounters,
-}
-
-/// Messages of the control plane so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BusCounters {
-    /// Messages from the guest.
-    pub messages_in: u64,
-    /// Messages to the guest.
-    pub messages_out: u64,
+    /// Times that a guest made contact.
+    contacts: u64,
+    /// Version of the latest connection.
+    version: Option<Version>,
 }
 
 impl Bus {
@@ -122,10 +117,10 @@ impl Bus {
             synic,
             ram,
             inbox: Arc::new(Inbox { messages: Mutex::default(), wake }),
-            held: None,
             unmap_later: Vec::new(),
             finished: channel(),
-            counters: BusCounters::default(),
+            contacts: 0,
+            version: None,
         })
     }
 
@@ -168,16 +163,29 @@ impl Bus {
         &self.server
     }
 
-    /// Messages so far.
+    /// Times that a guest made contact.
     #[must_use]
-    pub fn counters(&self) -> BusCounters {
-        self.counters
+    pub fn contacts(&self) -> u64 {
+        self.contacts
     }
 
-    /// What every device's channel looks like, in the order of their ids on the bus.
+    /// Version of the latest connection.
     #[must_use]
-    pub fn channels(&self) -> Vec<super::table::ChannelRow> {
-        self.slots.iter().filter_map(|(id, slot)| Some(slot.row(&*self.synic, &self.server.info(*id)?))).collect()
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
+    /// What every device's channel looks like, in the order in which the devices came.
+    #[must_use]
+    pub fn channels(&self) -> Vec<ChannelRow> {
+        let row = |(info, offer): (ChannelInfo, &Offer)| {
+            let mut row = ChannelRow::new(&info, offer, self.version);
+            if let Some(slot) = self.slots.get(&info.offer) {
+                slot.count(&*self.synic, &mut row);
+            }
+            row
+        };
+        self.server.channels().map(row).collect()
     }
 
     /// Stops every channel and waits for the threads, for a machine that ends.
@@ -190,20 +198,34 @@ impl Bus {
         }
     }
 
-    /// Does everything that can be done without waiting. Runs when the bus' eventfd is readable.
+    /// Does everything that can be done without waiting. Runs when [`Bus::wake_fd`] is readable.
     pub fn process(&mut self) {
+        let _ = self.inbox.wake.read();
         loop {
             self.reap();
             self.act();
-            if self.held.is_some() || !self.server.ready() {
-                return;
-            }
-            let next = self.inbox.messages.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(message) = next else { return };
-            self.counters.messages_in += 1;
+            let Some(message) = self.next_message() else { return };
             let bytes = message.payload.get(..message.len).unwrap_or_default();
+            self.contacts += u64::from(Server::starts_over(bytes));
             self.server.handle(message.connection_id, bytes);
+            self.version = self.server.connection().map(|connection| connection.version).or(self.version);
         }
+    }
+
+    /// Readable when [`Bus::process`] has something to do.
+    #[must_use]
+    pub fn wake_fd(&self) -> RawFd {
+        self.inbox.wake.as_raw_fd()
+    }
+
+    /// The guest's next message, if the control plane should see it now.
+    fn next_message(&self) -> Option<GuestMessage> {
+        let mut messages = self.inbox.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let welcome = messages.front().is_some_and(|message| {
+            let bytes = message.payload.get(..message.len).unwrap_or_default();
+            self.server.ready() || Server::starts_over(bytes)
+        });
+        if welcome { messages.pop_front() } else { None }
     }
 
     fn wake(&self) {
@@ -234,15 +256,20 @@ impl Bus {
 
     /// Carries out the control plane's actions until there are none, or a message must wait.
     fn act(&mut self) {
-        while self.post_held() {
-            let Some(action) = self.server.next_action() else { return };
+        while let Some(action) = self.server.next_action() {
             match action {
-                Action::Send(message) => self.held = Some(message),
+                Action::Send(message) => {
+                    if let Some(message) = self.post(message) {
+                        return self.server.retry(message);
+                    }
+                }
                 Action::Open(id, request) => self.open(id, &request),
-                Action::Close(id) => match self.slots.get_mut(&id) {
-                    Some(slot) if slot.stop() => {}
-                    _ => self.closed(id),
-                },
+                Action::Close(id) => {
+                    let stopping = self.slots.get_mut(&id).is_some_and(|slot| slot.stop());
+                    if !stopping {
+                        self.closed(id);
+                    }
+                }
                 Action::Retarget(id, vp) => {
                     if let Some(slot) = self.slots.get(&id) {
                         slot.retarget(vp);
@@ -253,7 +280,7 @@ impl Bus {
                     Some(slot) if slot.uses(gpadl) => self.unmap_later.push((id, gpadl)),
                     _ => self.server.unmapped(id, gpadl),
                 },
-                Action::Released(id) => {
+                Action::Gone(id) => {
                     self.slots.remove(&id);
                 }
                 Action::DropMessages => self.synic.drop_messages(),
@@ -261,23 +288,19 @@ impl Bus {
         }
     }
 
-    /// Posts the message that waits; `false` if it still has to.
-    fn post_held(&mut self) -> bool {
-        let Some(message) = self.held.take() else { return true };
+    /// Posts a message; gives it back if there is no room for it now.
+    fn post(&mut self, message: HostMessage) -> Option<HostMessage> {
         match self.synic.post_message(message.vp, message.sint, message.payload()) {
-            Ok(()) => self.counters.messages_out += 1,
-            Err(PostError::Full(_)) => {
-                self.held = Some(message);
-                return false;
-            }
+            Ok(()) => {}
+            Err(PostError::Full(_)) => return Some(message),
             Err(error) => guest_warn!("An answer to the guest is lost: {error}"),
         }
-        true
+        None
     }
 
     fn open(&mut self, id: OfferId, request: &OpenRequest) {
         let Some(slot) = self.slots.get_mut(&id) else {
-            return self.server.opened(id, false);
+            return self.server.opened(id, Err(Status::UNSUCCESSFUL));
         };
         let (sender, wake) = (self.finished.0.clone(), self.inbox.wake.try_clone());
         let finished = Box::new(move || {
@@ -293,19 +316,7 @@ impl Bus {
                 guest_warn!("Channel {} of {} cannot be opened: {chain}", request.channel.0, slot.name());
             }
         }
-        self.server.opened(id, opened.is_ok());
-    }
-}
+        self.server.opened(id, opened.map_err(|_| Status::UNSUCCESSFUL));
 
-impl MutEventSubscriber for Bus {
-    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
-        let _ = self.inbox.wake.read();
-        Bus::process(self);
-    }
-
-    fn init(&mut self, ops: &mut EventOps<'_>) {
-        if let Err(error) = ops.add(Events::new(&self.inbox.wake, EventSet::IN)) {
-            log::error!("The bus cannot be woken: {error:?}");
-        }
     }
 }

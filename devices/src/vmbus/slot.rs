@@ -11,9 +11,9 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::channel::{Channel, ChannelCounters, ChannelError, Interrupt, Opening, VmbusDevice};
 use super::gpadl::GpadlId;
 use super::ring::{RingError, RingPages};
-use super::server::{OfferInfo, OpenRequest};
+use super::server::OpenRequest;
 use super::synic::Synic;
-use super::table::{ChannelRow, Rings};
+use super::table::ChannelRow;
 use super::worker::{ChannelThread, Finished, Work};
 use crate::mem::{GuestRam, MemError, Pages};
 
@@ -55,7 +55,8 @@ pub(super) trait AnySlot: Debug + Send {
     fn retarget(&self, vp: Option<u32>);
     /// Whether the channel's thread may still touch this GPADL.
     fn uses(&self, gpadl: GpadlId) -> bool;
-    fn row(&self, synic: &dyn Synic, info: &OfferInfo<'_>) -> ChannelRow;
+    /// Adds what this opening, or the last, has counted.
+    fn count(&self, synic: &dyn Synic, row: &mut ChannelRow);
 }
 
 #[derive(Debug)]
@@ -65,7 +66,6 @@ pub(super) struct Slot<D: VmbusDevice> {
     running: Option<Running<D>>,
     /// The last opening, for tables; kept when the channel closes.
     last: Option<Opened>,
-    opens: u64,
 }
 
 #[derive(Debug)]
@@ -79,16 +79,14 @@ struct Running<D: VmbusDevice> {
 
 #[derive(Debug)]
 struct Opened {
-    rings: Rings,
     counters: Arc<ChannelCounters>,
-    connection_id: u32,
     /// Doorbells through user space, as of when the channel closed.
     exits: u64,
 }
 
 impl<D: VmbusDevice> Slot<D> {
     pub(super) fn new(name: String, device: D) -> Self {
-        Slot { name, device, running: None, last: None, opens: 0 }
+        Slot { name, device, running: None, last: None }
     }
 }
 
@@ -133,8 +131,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         };
         let ring_gpadl = request.ring_gpadl;
         self.running = Some(Running { thread, interrupt, ring_gpadl, connection_id, stopping: false });
-        self.last = Some(Opened { rings: Rings::of(request), counters, connection_id, exits: 0 });
-        self.opens += 1;
+        self.last = Some(Opened { counters, exits: 0 });
         Ok(())
     }
 
@@ -165,15 +162,12 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         self.running.as_ref().is_some_and(|running| running.ring_gpadl == gpadl)
     }
 
-    fn row(&self, synic: &dyn Synic, info: &OfferInfo<'_>) -> ChannelRow {
-        let mut row = ChannelRow::new(info, self.opens);
-        if let Some(last) = &self.last {
-            let exits = match self.running {
-                Some(_) => synic.event_exits(last.connection_id),
-                None => last.exits,
-            };
-            row.fill(last.rings, &last.counters, exits);
-        }
-        row
+    fn count(&self, synic: &dyn Synic, row: &mut ChannelRow) {
+        let Some(last) = &self.last else { return };
+        let exits = match &self.running {
+            Some(running) => synic.event_exits(running.connection_id),
+            None => last.exits,
+        };
+        row.count(&last.counters, exits);
     }
 }

@@ -7,23 +7,9 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::channel::ChannelCounters;
-use super::server::{OfferInfo, OpenRequest};
+use super::channel::{ChannelCounters, Offer};
+use super::server::{ChannelInfo, Version};
 use crate::mem::PAGE_SIZE;
-
-/// The rings of a channel as the guest chose them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rings {
-    outgoing_pages: usize,
-    incoming_pages: usize,
-}
-
-impl Rings {
-    pub(super) fn of(request: &OpenRequest) -> Self {
-        let (outgoing, incoming) = request.ring_pfns();
-        Rings { outgoing_pages: outgoing.len(), incoming_pages: incoming.len() }
-    }
-}
 
 /// A device's channel, as tables and reports show it. The rings and counts of a closed channel are those of its
 /// last opening.
@@ -39,20 +25,20 @@ pub struct ChannelRow {
     pub id: u32,
     /// State of the channel.
     pub state: String,
-    /// Version of the connection, empty without one.
+    /// Version of the latest connection, empty before the first.
     pub version: String,
     /// Times that the guest opened the channel.
     pub opens: u64,
     /// Pages of the rings' GPADL.
-    pub gpadl_pages: usize,
+    pub gpadl_pages: u32,
     /// Pages of the guest's outgoing ring, its control page included.
-    pub outgoing_pages: usize,
+    pub outgoing_pages: u32,
     /// Pages of the guest's incoming ring, its control page included.
-    pub incoming_pages: usize,
+    pub incoming_pages: u32,
     /// Data bytes of the guest's outgoing ring.
-    pub outgoing_bytes: usize,
+    pub outgoing_bytes: u64,
     /// Data bytes of the guest's incoming ring.
-    pub incoming_bytes: usize,
+    pub incoming_bytes: u64,
     /// Packets from the guest.
     pub packets_in: u64,
     /// Their bytes in the ring.
@@ -70,26 +56,29 @@ pub struct ChannelRow {
 }
 
 impl ChannelRow {
-    pub(super) fn new(info: &OfferInfo<'_>, opens: u64) -> Self {
-        ChannelRow {
-            device: info.offer.name.clone(),
-            interface: info.offer.interface.to_string(),
-            instance: info.offer.instance.to_string(),
+    pub(super) fn new(info: &ChannelInfo, offer: &Offer, version: Option<Version>) -> Self {
+        let mut row = ChannelRow {
+            device: offer.name.clone(),
+            interface: offer.interface.to_string(),
+            instance: offer.instance.to_string(),
             id: info.channel.map_or(0, |channel| channel.0),
-            state: info.state.to_string(),
-            version: info.version.map(|version| version.to_string()).unwrap_or_default(),
-            opens,
+            state: info.state.name().to_owned(),
+            version: version.map(|version| version.to_string()).unwrap_or_default(),
+            opens: info.opens,
             ..ChannelRow::default()
+        };
+        if let Some(ring) = info.ring {
+            let data_bytes = |pages: u32| u64::from(pages.saturating_sub(1)) * PAGE_SIZE as u64;
+            row.gpadl_pages = ring.outgoing.saturating_add(ring.incoming);
+            row.outgoing_pages = ring.outgoing;
+            row.incoming_pages = ring.incoming;
+            row.outgoing_bytes = data_bytes(ring.outgoing);
+            row.incoming_bytes = data_bytes(ring.incoming);
         }
+        row
     }
 
-    pub(super) fn fill(&mut self, rings: Rings, counters: &ChannelCounters, exits: u64) {
-        let data_bytes = |pages: usize| pages.saturating_sub(1) * PAGE_SIZE;
-        self.gpadl_pages = rings.outgoing_pages + rings.incoming_pages;
-        self.outgoing_pages = rings.outgoing_pages;
-        self.incoming_pages = rings.incoming_pages;
-        self.outgoing_bytes = data_bytes(rings.outgoing_pages);
-        self.incoming_bytes = data_bytes(rings.incoming_pages);
+    pub(super) fn count(&mut self, counters: &ChannelCounters, exits: u64) {
         self.packets_in = counters.packets_in.load(Ordering::Relaxed);
         self.bytes_in = counters.bytes_in.load(Ordering::Relaxed);
         self.packets_out = counters.packets_out.load(Ordering::Relaxed);
