@@ -1,5 +1,8 @@
-//! The rules of the ring, one test each.
+//! The rules of the ring, one test each; beside it the ring against a model, and against a hostile peer.
 
+mod barriers;
+mod hostile;
+mod model;
 mod violations;
 
 use std::sync::atomic::Ordering;
