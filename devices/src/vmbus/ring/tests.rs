@@ -244,6 +244,14 @@ fn exactly_enough_room_counts_as_room() {
 }
 
 #[test]
+fn room_that_was_there_before_is_no_crossing() {
+    let (_writer, mut reader, memory) = full_ring();
+    set(&memory, ControlWord::PendingSendSize, 248);
+    take(&mut reader);
+    assert_eq!(reader.commit(), Ok(false));
+}
+
+#[test]
 fn writers_that_tell_no_need_are_never_signalled() {
     let (mut writer, mut reader, memory) = full_ring();
     assert_eq!(reader.writer_tells_need(), Ok(true));
