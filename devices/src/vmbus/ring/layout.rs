@@ -98,13 +98,13 @@ impl RingMemory for RingPages {
     fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<(), MemError> {
         let (first, wrapped) = bytes.split_at_mut(bytes.len().min(self.to_end(offset)));
         self.pages.read(PAGE_SIZE + offset as usize, first)?;
-        self.pages.read(PAGE_SIZE, wrapped)
+        if wrapped.is_empty() { Ok(()) } else { self.pages.read(PAGE_SIZE, wrapped) }
     }
 
     fn write(&self, offset: u32, bytes: &[u8]) -> Result<(), MemError> {
         let (first, wrapped) = bytes.split_at(bytes.len().min(self.to_end(offset)));
         self.pages.write(PAGE_SIZE + offset as usize, first)?;
-        self.pages.write(PAGE_SIZE, wrapped)
+        if wrapped.is_empty() { Ok(()) } else { self.pages.write(PAGE_SIZE, wrapped) }
     }
 }
 

@@ -1,5 +1,8 @@
-//! The rules of the ring, one test each.
+//! The rules of the ring, one test each; beside it the ring against a model, and against a hostile peer.
 
+mod barriers;
+mod hostile;
+mod model;
 mod violations;
 
 use std::sync::atomic::Ordering;
@@ -238,6 +241,14 @@ fn exactly_enough_room_counts_as_room() {
     assert_eq!(reader.commit(), Ok(true));
     assert_eq!(writer.wait_for_room(504), Ok(true), "room is there already");
     put(&mut writer, 504).unwrap();
+}
+
+#[test]
+fn room_that_was_there_before_is_no_crossing() {
+    let (_writer, mut reader, memory) = full_ring();
+    set(&memory, ControlWord::PendingSendSize, 248);
+    take(&mut reader);
+    assert_eq!(reader.commit(), Ok(false));
 }
 
 #[test]
