@@ -90,15 +90,6 @@ impl Pages {
         self.size
     }
 
-    /// Whether both are the same guest pages in the same order.
-    #[must_use]
-    pub fn same(&self, other: &Pages) -> bool {
-        let same_run = |(a, b): (&Run, &Run)| {
-            a.at == b.at && a.len == b.len && Arc::ptr_eq(&a.mapping, &b.mapping)
-        };
-        self.runs.len() == other.runs.len() && self.runs.iter().zip(other.runs.iter()).all(same_run)
-    }
-
     /// Copies bytes out of guest memory.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ struct Vp {
     messages: Mutex<Messages>,
     /// Whether `messages` has something to deliver; read by the VP's thread without the lock.
     waiting: AtomicBool,
-    event_page: RwLock<Option<Pages>>,
+    event_page: RwLock<Option<SynicPage>>,
     event_irq: EventFd,
     /// Fires on EOM and on EOI of any SINT of this VP that had a message.
     resample: EventFd,
@@ -65,9 +65,16 @@ struct Vp {
 /// Messages to one virtual processor.
 #[derive(Debug, Default)]
 struct Messages {
-    page: Option<Pages>,
+    page: Option<SynicPage>,
     queues: [SintQueue; SINT_COUNT as usize],
     waiting: usize,
+}
+
+/// A page that the guest named in SIMP or SIEFP.
+#[derive(Debug)]
+struct SynicPage {
+    msr: u64,
+    page: Pages,
 }
 
 #[derive(Debug, Default)]
@@ -144,10 +151,10 @@ impl KvmSynic {
         let Some(vp) = self.vp(vp) else { return };
         {
             let mut page = vp.event_page.write().unwrap_or_else(PoisonError::into_inner);
-            *page = self.follow(page.as_ref(), event_page);
+            *page = self.follow(page.take(), event_page);
         }
         let mut messages = lock(&vp.messages);
-        messages.page = self.follow(messages.page.as_ref(), message_page);
+        messages.page = self.follow(messages.page.take(), message_page);
         vp.waiting.store(messages.waiting > 0, Ordering::Release);
     }
 
@@ -186,13 +193,17 @@ impl KvmSynic {
 
     /// The page that an MSR names now. A page that the guest newly enables starts as zeros (TLFS: it is an
     /// overlay page); with SYNIC2 KVM leaves that to us.
-    fn follow(&self, old: Option<&Pages>, msr: u64) -> Option<Pages> {
+    fn follow(&self, old: Option<SynicPage>, msr: u64) -> Option<SynicPage> {
         if msr & ENABLE == 0 {
             return None;
         }
-        match Pages::resolve(&self.ram, &[msr / PAGE_SIZE as u64]) {
-            Ok(page) if old.is_some_and(|old| old.same(&page)) => Some(page),
-            Ok(page) => page.write(0, &[0; PAGE_SIZE]).ok().map(|()| page),
+        if old.as_ref().is_some_and(|old| old.msr == msr) {
+            return old;
+        }
+        let zeroed = Pages::resolve(&self.ram, &[msr / PAGE_SIZE as u64])
+            .and_then(|page| page.write(0, &[0; PAGE_SIZE]).map(|()| page));
+        match zeroed {
+            Ok(page) => Some(SynicPage { msr, page }),
             Err(error) => {
                 devices::guest_warn!("The guest's SynIC page {msr:#x} is of no use: {error}");
                 None
@@ -201,7 +212,7 @@ impl KvmSynic {
     }
 
     fn fill_slots(&self, index: u32, vp: &Vp, messages: &mut Messages) -> Result<(), HostError> {
-        let Messages { page: Some(page), queues, waiting } = messages else { return Ok(()) };
+        let Messages { page: Some(SynicPage { page, .. }), queues, waiting } = messages else { return Ok(()) };
         for (sint, queue) in (0u8..).zip(queues) {
             if queue.messages.is_empty() {
                 continue;
@@ -339,7 +350,7 @@ impl Synic for KvmSynic {
             return Err(SignalError::NoFlag(flag));
         }
         let page = vp.event_page.read().unwrap_or_else(PoisonError::into_inner);
-        let page = page.as_ref().ok_or(SignalError::NoPage(index))?;
+        let page = &page.as_ref().ok_or(SignalError::NoPage(index))?.page;
         let word = usize::from(sint) * SLOT_SIZE as usize + usize::from(flag / 32) * 4;
         let bit = 1 << (flag % 32);
         let old = page.fetch_or(word, bit, Ordering::SeqCst).map_err(|_| SignalError::NoPage(index))?;

@@ -90,8 +90,11 @@ impl Heartbeat {
     #[must_use]
     pub fn device() -> (IcDevice<Heartbeat>, Arc<HeartbeatStatus>) {
         let status = Arc::new(HeartbeatStatus::default());
-        let service = Heartbeat { status: Arc::clone(&status), sequence: 0, due: false, missed: 0 };
-        (IcDevice::new(service), status)
+        (IcDevice::new(Heartbeat::new(Arc::clone(&status))), status)
+    }
+
+    pub(super) fn new(status: Arc<HeartbeatStatus>) -> Self {
+        Heartbeat { status, sequence: 0, due: false, missed: 0 }
     }
 }
 

@@ -15,3 +15,6 @@ pub mod heartbeat;
 pub mod protocol;
 pub mod shutdown;
 pub mod timesync;
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,11 @@ impl TimeSync {
     /// The device.
     #[must_use]
     pub fn device(clock: Arc<dyn ReferenceClock>) -> IcDevice<TimeSync> {
-        IcDevice::new(TimeSync { clock, version: VERSION_4, due: None })
+        IcDevice::new(TimeSync::new(clock))
+    }
+
+    pub(super) fn new(clock: Arc<dyn ReferenceClock>) -> Self {
+        TimeSync { clock, version: VERSION_4, due: None }
     }
 }
 

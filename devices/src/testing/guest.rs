@@ -53,6 +53,7 @@ pub struct TestGuest {
     next_gpadl: u32,
     /// Messages that came while another was waited for.
     aside: Vec<TestMessage>,
+    offered: Option<OfferSeen>,
 }
 
 impl Default for TestGuest {
@@ -68,7 +69,7 @@ impl TestGuest {
         let ram = GuestRam::from_ranges(&[(GuestAddress(0), RAM_PAGES * PAGE_SIZE)]).expect("memory for a guest");
         let synic = Arc::new(TestSynic::new(vp_count));
         let bus = Bus::new(ram.clone(), Arc::clone(&synic) as Arc<dyn Synic>).expect("a bus");
-        TestGuest { bus, synic, ram, next_page: 1, next_gpadl: 0xE1E10, aside: Vec::new() }
+        TestGuest { bus, synic, ram, next_page: 1, next_gpadl: 0xE1E10, aside: Vec::new(), offered: None }
     }
 
     /// The guest's RAM.
@@ -181,7 +182,15 @@ impl TestGuest {
     pub fn connect_to(&mut self, interface: Guid) -> OfferSeen {
         self.connect(Version::V5_3);
         let offers = self.offers();
-        *offers.iter().find(|seen| seen.offer.interface == interface).expect("the device is offered")
+        let offer = *offers.iter().find(|seen| seen.offer.interface == interface).expect("the device is offered");
+        self.offered = Some(offer);
+        offer
+    }
+
+    /// The offer that [`TestGuest::connect_to`] returned.
+    #[must_use]
+    pub fn offered(&self) -> &OfferSeen {
+        self.offered.as_ref().expect("connect_to was called")
     }
 
     /// Lends whole pages to the host and waits for its answer; the GPADL's id.
