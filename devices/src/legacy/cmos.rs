@@ -104,10 +104,10 @@ impl Cmos {
     }
 
     fn with_clock(clock: Clock) -> Self {
-        let mut nvram = [0; 128];
-        nvram[usize::from(STATUS_A)] = A_DEFAULT;
-        nvram[usize::from(STATUS_B)] = B_24_HOURS;
-        Cmos { index: 0, nvram, shift: 0, frozen: None, clock }
+        let mut cmos = Cmos { index: 0, nvram: [0; 128], shift: 0, frozen: None, clock };
+        cmos.write_register(STATUS_A, A_DEFAULT);
+        cmos.write_register(STATUS_B, B_24_HOURS);
+        cmos
     }
 
     fn register(&self, index: u8) -> u8 {
@@ -121,9 +121,7 @@ impl Cmos {
     fn now(&self) -> Time {
         self.frozen.unwrap_or_else(|| {
             let guest = self.host_seconds().saturating_add(self.shift);
-            Timestamp::from_second(guest)
-                .map_or(DateTime::default(), |time| TimeZone::UTC.to_datetime(time))
-                .into()
+            Timestamp::from_second(guest).map_or(DateTime::MIN, |time| TimeZone::UTC.to_datetime(time)).into()
         })
     }
 
