@@ -1,2 +1,105 @@
-//! stub
-fn main() {}
+//! `cargo lab`: runs busman with real guests, wherever this machine can run them.
+//!
+//! The way down: a command here → lab.rs (everything ready) → vm.rs (one guest) → session.rs and wire.rs (the
+//! stream) → agent.rs (where the KVM is: here, or in the L1 of nested.rs).
+
+mod agent;
+mod busman;
+mod cache;
+mod cpio;
+mod guest;
+mod host;
+mod kernel;
+mod lab;
+mod nested;
+mod packages;
+mod progress;
+mod sample;
+mod session;
+mod terminal;
+mod vm;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use lab::{Lab, Wishes};
+
+/// Run busman with real Linux guests: a demo, any command line, the tests, the measures.
+#[derive(Debug, Parser)]
+#[command(name = "cargo lab", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Where guests run [default: here if /dev/kvm has Hyper-V emulation, else nested]
+    #[arg(long, global = true, value_name = "PLACE")]
+    place: Option<host::Place>,
+    /// The VMM; another one than busman tells whether a failure is the lab's
+    #[arg(long, global = true, default_value = "busman", hide = true)]
+    vmm: vm::Vmm,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a busman command line, for instance: cargo lab run -- run --help
+    Run {
+        /// busman's arguments; files that it writes must be in the current folder
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// A shell in a guest, on this terminal
+    Shell,
+    /// Any program where guests run
+    #[command(hide = true)]
+    Exec {
+        #[arg(last = true, required = true)]
+        program: Vec<String>,
+    },
+    /// The lab's agent, started by the lab itself
+    #[command(hide = true)]
+    Agent { port: PathBuf },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let wishes = Wishes {
+        place: cli.place,
+        vmm: cli.vmm,
+    };
+    match cli.command {
+        Command::Run { arguments } => {
+            let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
+            let path = lab.busman.clone();
+            terminal::run(&mut lab, path, arguments)
+        }
+        Command::Shell => {
+            let mut lab = Lab::prepare(wishes, Vec::new())?;
+            let report = lab.logs().join("report-shell.json");
+            let program =
+                vm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
+            terminal::run(&mut lab, program.path, program.args)
+        }
+        Command::Exec { program } => {
+            let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
+            let (path, arguments) = program
+                .split_first()
+                .map_or((String::new(), Vec::new()), |(p, a)| {
+                    (p.clone(), a.to_vec())
+                });
+            terminal::run(&mut lab, path.into(), arguments)
+        }
+        Command::Agent { port } => agent::serve_port(&port).map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,81 @@
+//! Says what the lab is doing, on standard error: one line per step, with the time since the start.
+//!
+//! On a terminal the line of the step under way counts up; elsewhere, and with CI=true, lines are plain.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// Seconds since the first step.
+pub fn elapsed() -> Duration {
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// A finished step, or anything else worth a line.
+pub fn say(text: &str) {
+    eprintln!("{}{text}", stamp());
+}
+
+/// A step under way; ends with [`Step::done`] or, when it is dropped first, as failed.
+pub struct Step {
+    text: String,
+    counting: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+/// Starts a step.
+pub fn step(text: impl Into<String>) -> Step {
+    let text = text.into();
+    if !io::stderr().is_terminal() || std::env::var_os("CI").is_some() {
+        say(&format!("{text} ..."));
+        return Step {
+            text,
+            counting: None,
+        };
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, line) = (Arc::clone(&stop), text.clone());
+    let thread = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            eprint!("\r{}{line} ...", stamp());
+            let _ = io::stderr().flush();
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    Step {
+        text,
+        counting: Some((stop, thread)),
+    }
+}
+
+impl Step {
+    /// Ends the step well, with a word on the result.
+    pub fn done(mut self, result: &str) {
+        self.end(result);
+    }
+
+    fn end(&mut self, result: &str) {
+        if let Some((stop, thread)) = self.counting.take() {
+            stop.store(true, Ordering::Relaxed);
+            let _ = thread.join();
+            eprint!("\r\x1b[K");
+        }
+        say(&format!("{}: {result}", self.text));
+        self.text.clear();
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            self.end("FAILED");
+        }
+    }
+}
+
+fn stamp() -> String {
+    format!("[{:6.1} s] ", elapsed().as_secs_f64())
+}
