@@ -63,7 +63,8 @@ kernel_said() {
 
 # warnings: what the kernel logged as a warning or worse, one line each for the host.
 warnings() {
-    dmesg -r | sed -n 's/^<[0-4]>\[[^]]*\] */lab: warning /p'
+    # Lines of processor numbers ("#1 #2") are no warnings: the rest of a line of a level that dmesg does not know.
+    dmesg -r | sed -n '/\] *\(#[0-9]* *\)*$/d; s/^<[0-4]>\[[^]]*\] */lab: warning /p'
 }
 
 # devices: the bus's devices by class, one value each.

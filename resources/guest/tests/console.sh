@@ -1,4 +1,18 @@
 # Does what the host types, one word a line; between the words it is idle.
+
+# offered CLASS: whether the bus has a device of the class with a driver bound to it; gone: whether it has none.
+offered() {
+    for device in /sys/bus/vmbus/devices/*; do
+        ! grep -q "$1" "$device/class_id" || [ ! -e "$device/driver" ] || return 0
+    done
+    return 1
+}
+gone() {
+    ! cat /sys/bus/vmbus/devices/*/class_id | grep -q "$1"
+}
+
+value kernel "$(uname -r)"
+value vmbus "$(dmesg | sed -n 's/.*Vmbus version:\([0-9.]*\).*/\1/p' | tail -n 1)"
 echo "lab: ready"
 while read -r word rest; do
     case $word in
@@ -11,6 +25,8 @@ while read -r word rest; do
     unload) unload $rest && echo "lab: ready" ;;
     date) date -s "$rest" >/dev/null && echo "lab: ready" ;;
     now) value now "$(date +%s)" ;;
+    with) until_true 20 offered "$rest" && echo "lab: ready" || fail "no device of class $rest" ;;
+    without) until_true 20 gone "$rest" && echo "lab: ready" || fail "still a device of class $rest" ;;
     "") ;;
     *) fail "no such word: $word" ;;
     esac

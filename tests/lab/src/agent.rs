@@ -139,3 +139,75 @@ fn send(out: &Out, frame: &Frame<Event>) -> io::Result<()> {
         frame,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::session::Session;
+
+    fn session() -> Session {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let input = theirs.try_clone().unwrap();
+        thread::spawn(move || serve(input, Box::new(theirs)));
+        Session::connect(
+            ours.try_clone().unwrap(),
+            Box::new(ours),
+            Duration::from_secs(30),
+        )
+        .unwrap()
+    }
+
+    fn start(session: &Session, script: &str) {
+        let args = ["-c", script].map(str::to_owned).to_vec();
+        let program = Program {
+            path: "/bin/sh".into(),
+            args,
+            dir: "/".into(),
+        };
+        session
+            .send(&Frame::Message(Request::Start(program)))
+            .unwrap();
+    }
+
+    /// All that is said on the console until the end, and the exit code.
+    fn end(session: &mut Session) -> (String, i32) {
+        let mut console = Vec::new();
+        loop {
+            match session
+                .next(Instant::now() + Duration::from_secs(30))
+                .unwrap()
+            {
+                Some(Frame::Console(bytes)) => console.extend(bytes),
+                Some(Frame::Message(Event::Ended(code))) => {
+                    return (String::from_utf8(console).unwrap(), code);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_reads_what_is_typed_and_its_exit_code_comes_last() {
+        let mut session = session();
+        start(&session, "read line; echo got $line; exit 3");
+        session.send(&Frame::Console(b"this\n".to_vec())).unwrap();
+        assert_eq!(end(&mut session), ("got this\n".to_owned(), 3));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_the_next_one_runs() {
+        let mut session = session();
+        start(
+            &session,
+            "trap '' TERM; while :; do read line; done </dev/zero",
+        );
+        session.send(&Frame::Message(Request::Terminate)).unwrap();
+        session.send(&Frame::Message(Request::Kill)).unwrap();
+        assert_eq!(end(&mut session).1, 128 + 9);
+        start(&session, "echo next");
+        assert_eq!(end(&mut session), ("next\n".to_owned(), 0));
+    }
+}

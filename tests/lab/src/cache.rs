@@ -7,7 +7,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// The folder of the cache.
 #[derive(Debug, Clone)]
@@ -42,7 +42,10 @@ impl Cache {
             fs::create_dir_all(parent)?;
         }
         make(&unfinished).with_context(|| format!("make {name}"))?;
-        fs::rename(&unfinished, &path).with_context(|| format!("rename to {}", path.display()))?;
+        if let Err(error) = fs::rename(&unfinished, &path) {
+            // Another lab made the same entry meanwhile.
+            ensure!(path.exists(), "rename to {}: {error}", path.display());
+        }
         Ok(path)
     }
 

@@ -47,11 +47,6 @@ impl Archive {
         self.entry(path, CHARACTER_DEVICE, (major, minor), &[]);
     }
 
-    /// Adds an empty folder.
-    pub fn folder(&mut self, path: &str) {
-        self.parents(&format!("{path}/"));
-    }
-
     /// The archive, ready to be followed by another one.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), &[]);

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cache::Cache;
 use crate::cpio::Archive;
-use crate::kernel::Kernel;
-use crate::{host, packages};
+use crate::host;
+use crate::kernel::{self, Kernel};
+use crate::packages::Packages;
 
 /// What a guest may load; their needs come along. The order in which it does is in resources/guest/lib.sh.
 const MODULES: [&str; 14] = [
@@ -28,6 +29,16 @@ const MODULES: [&str; 14] = [
     "cpuid",
 ];
 
+/// The packages that guests are made of, and the names of those of their needs that come along: Debian's kexec is
+/// linked with Xen's libraries.
+pub const PACKAGES: [&str; 3] = [kernel::CLOUD, "busybox-static", "kexec-tools"];
+
+/// See [`PACKAGES`].
+pub const NEEDS: [&str; 2] = ["linux-image-", "libxen"];
+
+/// Debian's folder of shared libraries.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
 /// Everything that a guest boots.
 #[derive(Debug)]
 pub struct Images {
@@ -41,13 +52,13 @@ pub struct Images {
 
 impl Images {
     /// Takes the images from the cache, or makes them.
-    pub fn prepare(cache: &Cache) -> Result<Self> {
-        let kernel = Kernel::cloud(cache)?;
-        let base = base(cache, &kernel)?;
+    pub fn prepare(cache: &Cache, packages: &Packages) -> Result<Self> {
+        let kernel = Kernel::of(kernel::CLOUD, packages)?;
+        let base = base(packages, &kernel)?;
         let mut kexec = Archive::default();
         kexec.copy("/kexec/vmlinuz", &kernel.bzimage)?;
         kexec.file("/kexec/initramfs", &base);
-        add_kexec(cache, &mut kexec)?;
+        add_kexec(packages, &mut kexec)?;
         let both = [&base[..], &kexec.finish()].concat();
         Ok(Self {
             kernel,
@@ -57,8 +68,8 @@ impl Images {
     }
 }
 
-fn base(cache: &Cache, kernel: &Kernel) -> Result<Vec<u8>> {
-    let busybox = packages::unpacked(cache, "busybox-static", |_| Ok(()))?;
+fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
+    let busybox = packages.tree("busybox-static")?;
     let mut archive = Archive::default();
     archive.copy("/bin/busybox", &busybox.join("bin/busybox"))?;
     archive.link("/bin/sh", "busybox");
@@ -104,15 +115,10 @@ fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
 }
 
 /// kexec and the shared libraries that it needs: Xen's, which come as packages of their own, and this machine's.
-fn add_kexec(cache: &Cache, archive: &mut Archive) -> Result<()> {
-    let program = packages::unpacked(cache, "kexec-tools", |_| Ok(()))?.join("sbin/kexec");
+fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
+    let program = packages.tree("kexec-tools")?.join("sbin/kexec");
     archive.copy("/sbin/kexec", &program)?;
-    let mut folders = Vec::new();
-    for package in packages::recursive_dependencies("kexec-tools", "libxen")? {
-        folders.push(
-            packages::unpacked(cache, &package, |_| Ok(()))?.join("usr/lib/x86_64-linux-gnu"),
-        );
-    }
+    let folders = packages.trees("libxen").map(|tree| tree.join(LIBRARIES));
     let search = std::env::join_paths(folders)?;
     let output = Command::new("ldd")
         .arg(&program)
@@ -127,8 +133,14 @@ fn add_kexec(cache: &Cache, archive: &mut Archive) -> Result<()> {
         );
         if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
             let name = path.rsplit('/').next().unwrap_or(path);
-            // The program names its loader by this path; the loader looks for the rest in /lib64.
-            archive.copy(&format!("/lib64/{name}"), Path::new(path))?;
+            // The program names its loader by its path; the loader looks for the rest in LIBRARIES.
+            let is_loader = path.starts_with("/lib64/");
+            let to = if is_loader {
+                path.to_owned()
+            } else {
+                format!("/{LIBRARIES}/{name}")
+            };
+            archive.copy(&to, Path::new(path))?;
         }
     }
     Ok(())

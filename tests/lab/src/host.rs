@@ -44,11 +44,6 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The machine's processors.
-pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// The workspace that this lab was built from.
 pub fn workspace() -> &'static Path {
     // tests/lab is two folders down.

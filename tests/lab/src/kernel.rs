@@ -11,8 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cache::Cache;
-use crate::packages::{self, run};
+use crate::packages::{Packages, run};
+
+const VMLINUX: &str = "boot/vmlinux";
 
 /// An unpacked kernel package.
 #[derive(Debug, Clone)]
@@ -27,37 +28,38 @@ pub struct Kernel {
     pub vmlinux: PathBuf,
 }
 
+/// The metapackage of L1's kernel.
+pub const STOCK: &str = "linux-image-amd64";
+
+/// The metapackage of the guests' kernel.
+pub const CLOUD: &str = "linux-image-cloud-amd64";
+
 impl Kernel {
-    /// The kernel of L1.
-    pub fn stock(cache: &Cache) -> Result<Self> {
-        Self::of(cache, "linux-image-amd64")
-    }
-
-    /// The kernel of guests.
-    pub fn cloud(cache: &Cache) -> Result<Self> {
-        Self::of(cache, "linux-image-cloud-amd64")
-    }
-
-    fn of(cache: &Cache, metapackage: &str) -> Result<Self> {
-        let package = packages::resolve(metapackage, "linux-image-")?;
-        let release = package.trim_start_matches("linux-image-").to_owned();
-        let tree = packages::unpacked(cache, &package, |tree| {
-            run(
-                "depmod",
-                &["-b".as_ref(), tree.as_os_str(), release.as_ref()],
-                None,
-            )?;
-            Ok(extract(
-                &bzimage(tree, &release),
-                &tree.join("boot/vmlinux"),
-            )?)
-        })?;
+    /// The kernel that a metapackage stands for.
+    pub fn of(metapackage: &str, packages: &Packages) -> Result<Self> {
+        let package = packages.stands_for(metapackage)?;
+        let tree = packages.tree(package)?.to_owned();
+        let release = release(package).to_owned();
         Ok(Self {
             bzimage: bzimage(&tree, &release),
-            vmlinux: tree.join("boot/vmlinux"),
+            vmlinux: tree.join(VMLINUX),
             release,
             tree,
         })
+    }
+
+    /// Adds what [`Self::of`] needs to the fresh tree of a kernel's package; other packages are left alone.
+    pub fn finish(package: &str, tree: &Path) -> Result<()> {
+        if !package.starts_with("linux-image-") {
+            return Ok(());
+        }
+        let release = release(package);
+        run(
+            "depmod",
+            &["-b".as_ref(), tree.as_os_str(), release.as_ref()],
+            None,
+        )?;
+        extract(&bzimage(tree, release), &tree.join(VMLINUX))
     }
 
     /// The modules named and all that they need, each after its needs, as paths below lib/modules/RELEASE.
@@ -98,6 +100,10 @@ impl Kernel {
             .join(&self.release)
             .join(module)
     }
+}
+
+fn release(package: &str) -> &str {
+    package.trim_start_matches("linux-image-")
 }
 
 fn bzimage(tree: &Path, release: &str) -> PathBuf {

@@ -1,5 +1,7 @@
 //! Everything that is needed to run guests here, made ready once, and the place that runs them.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -8,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::cache::Cache;
-use crate::guest::Images;
+use crate::guest::{self, Images};
 use crate::host::{self, Place};
+use crate::kernel::{self, Kernel};
 use crate::nested::{self, L1};
+use crate::packages::Packages;
 use crate::session::Session;
 use crate::vm::{Guest, Vm, Vmm};
-use crate::wire::Program;
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.
@@ -26,8 +29,6 @@ const TOOLS: [(&str, &str); 4] = [
 
 /// The lab, ready to run guests.
 pub struct Lab {
-    /// Where guests run.
-    pub place: Place,
     /// What guests boot.
     pub images: Images,
     /// The VMM's executable.
@@ -38,7 +39,7 @@ pub struct Lab {
     l1: Option<(nested::Image, Option<L1>)>,
     shares: Vec<PathBuf>,
     session: Option<Session>,
-    reports: u32,
+    label: String,
 }
 
 /// What the command line says about the lab.
@@ -65,15 +66,19 @@ impl Lab {
         }
         let busman = busman::build()?;
         let cache = Cache::open()?;
-        let images = Images::prepare(&cache)?;
+        let mut wanted = guest::PACKAGES.to_vec();
+        if place == Place::Nested {
+            wanted.push(kernel::STOCK);
+        }
+        let packages = Packages::fetch(&cache, &wanted, &guest::NEEDS, Kernel::finish)?;
+        let images = Images::prepare(&cache, &packages)?;
         let l1 = match place {
             Place::Direct => None,
-            Place::Nested => Some((nested::Image::prepare(&cache)?, None)),
+            Place::Nested => Some((nested::Image::prepare(&packages)?, None)),
         };
         let logs = busman::logs()?;
         let shares = shares.into_iter().chain([logs.clone()]).collect();
         Ok(Self {
-            place,
             images,
             busman,
             vmm: wishes.vmm,
@@ -81,22 +86,41 @@ impl Lab {
             l1,
             shares,
             session: None,
-            reports: 0,
+            label: "guest".to_owned(),
         })
+    }
+
+    /// Names the files that the next guests leave; gives the path of their transcript, which is new.
+    pub fn label(&mut self, name: &str) -> PathBuf {
+        self.label = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let transcript = self.transcript();
+        let _ = std::fs::remove_file(&transcript);
+        transcript
     }
 
     /// Starts a guest.
     pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
-        self.reports += 1;
-        let report = self.logs.join(format!("report-{}.json", self.reports));
+        let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
         let program = guest.program(self.vmm, &self.busman, &self.images, &report)?;
-        Vm::start(self.session()?, program, report)
+        let mut transcript = File::options()
+            .create(true)
+            .append(true)
+            .open(self.transcript())?;
+        writeln!(
+            transcript,
+            "$ {} {:?}",
+            program.path.display(),
+            program.args
+        )?;
+        Vm::start(self.session()?, program, report, transcript)
     }
 
-    /// Starts any program where guests run.
-    pub fn start_program(&mut self, program: Program) -> Result<Vm<'_>> {
-        Vm::start(self.session()?, program, PathBuf::new())
+    fn transcript(&self) -> PathBuf {
+        self.logs.join(format!("{}.log", self.label))
     }
 
     /// The folder of logs.

@@ -7,16 +7,21 @@ mod agent;
 mod busman;
 mod cache;
 mod cpio;
+mod demo;
 mod guest;
 mod host;
 mod kernel;
 mod lab;
+mod measure;
 mod nested;
 mod packages;
 mod progress;
 mod sample;
 mod session;
+mod suite;
+mod table;
 mod terminal;
+mod tests;
 mod vm;
 mod wire;
 
@@ -44,6 +49,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Boot a Linux guest, show what goes over its VMBus, shut it down
+    Demo,
     /// Run a busman command line, for instance: cargo lab run -- run --help
     Run {
         /// busman's arguments; files that it writes must be in the current folder
@@ -52,6 +59,16 @@ enum Command {
     },
     /// A shell in a guest, on this terminal
     Shell,
+    /// Run everything that tells whether this tree is good, or one family of whole-VM tests
+    Test {
+        /// boot, bus or services
+        family: Option<String>,
+        /// Only the family's tests whose names contain this
+        #[arg(requires = "family")]
+        filter: Option<String>,
+    },
+    /// Print a family's figures as a table
+    Measure(measure::Options),
     /// Any program where guests run
     #[command(hide = true)]
     Exec {
@@ -79,6 +96,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         vmm: cli.vmm,
     };
     match cli.command {
+        Command::Demo => demo::run(wishes),
+        Command::Measure(options) => measure::run(wishes, &options),
         Command::Run { arguments } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
             let path = lab.busman.clone();
@@ -90,6 +109,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let program =
                 vm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
             terminal::run(&mut lab, program.path, program.args)
+        }
+        Command::Test { family, filter } => {
+            suite::run(wishes, family.as_deref(), filter.as_deref())
         }
         Command::Exec { program } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;

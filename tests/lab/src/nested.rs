@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cache::Cache;
 use crate::cpio::Archive;
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
+use crate::packages::Packages;
 use crate::session::Session;
-use crate::{host, packages, progress};
+use crate::{host, progress};
 
 /// What L1 loads, with all needs: its root, the agent's port, KVM, and taps.
 const MODULES: [&str; 7] = [
@@ -27,6 +27,11 @@ const MODULES: [&str; 7] = [
     "kvm-amd",
     "tun",
 ];
+
+/// A CPU with AMD-V. TCG does not tell a hypervisor when its guest writes XCR0, so KVM's CPUID leaf 0xD would
+/// never agree with what the guest set, and Linux guests warn of it: no XSAVE, then. The TSC must be invariant
+/// for [`COMMAND_LINE`]'s sake.
+const CPU: &str = "max,+svm,+invtsc,-xsave";
 
 /// The clock: without a TSC that L1 trusts, its KVM has no master clock and guests no reference TSC page.
 const COMMAND_LINE: &str =
@@ -50,10 +55,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// Takes L1's kernel from the cache, or fetches it, and makes its initramfs.
-    pub fn prepare(cache: &Cache) -> Result<Self> {
-        let kernel = Kernel::stock(cache)?;
-        let busybox = packages::unpacked(cache, "busybox-static", |_| Ok(()))?;
+    /// Makes L1's initramfs.
+    pub fn prepare(packages: &Packages) -> Result<Self> {
+        let kernel = Kernel::of(kernel::STOCK, packages)?;
+        let busybox = packages.tree("busybox-static")?;
         let mut archive = Archive::default();
         archive.copy("/bin/busybox", &busybox.join("bin/busybox"))?;
         archive.device("/dev/console", 5, 1);
@@ -85,47 +90,7 @@ impl L1 {
             &initramfs,
             [&image.initramfs[..], &configuration(shares)?].concat(),
         )?;
-        let mut command = Command::new(
-            host::find_program("qemu-system-x86_64").context("qemu is not installed")?,
-        );
-        command
-            .args([
-                "-machine",
-                "q35",
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                "max,+svm,+invtsc",
-            ])
-            .args([
-                "-smp",
-                "2",
-                "-m",
-                "3072",
-                "-nodefaults",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
-            .arg("-kernel")
-            .arg(&image.kernel)
-            .arg("-initrd")
-            .arg(&initramfs)
-            .args(["-append", COMMAND_LINE])
-            .arg("-serial")
-            .arg(format!("file:{}", logs.join("l1-console.log").display()))
-            .args(["-chardev", "stdio,id=agent,signal=off"])
-            .args([
-                "-device",
-                "virtio-serial-pci",
-                "-device",
-                "virtserialport,chardev=agent",
-            ]);
-        share(&mut command, "host", Path::new("/"), ",readonly=on");
-        for (number, path) in shares.iter().enumerate() {
-            share(&mut command, &format!("share{number}"), path, "");
-        }
-        let mut qemu = command
+        let mut qemu = command(image, &initramfs, shares, logs)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(logs.join("l1-qemu.log"))?)
@@ -149,6 +114,42 @@ impl Drop for L1 {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
+}
+
+fn command(image: &Image, initramfs: &Path, shares: &[&Path], logs: &Path) -> Result<Command> {
+    let qemu = host::find_program("qemu-system-x86_64").context("qemu is not installed")?;
+    let mut command = Command::new(qemu);
+    command
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU])
+        .args([
+            "-smp",
+            "2",
+            "-m",
+            "3072",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .arg("-kernel")
+        .arg(&image.kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", COMMAND_LINE])
+        .arg("-serial")
+        .arg(format!("file:{}", logs.join("l1-console.log").display()))
+        .args(["-chardev", "stdio,id=agent,signal=off"])
+        .args([
+            "-device",
+            "virtio-serial-pci",
+            "-device",
+            "virtserialport,chardev=agent",
+        ]);
+    share(&mut command, "host", Path::new("/"), ",readonly=on");
+    for (number, path) in shares.iter().enumerate() {
+        share(&mut command, &format!("share{number}"), path, "");
+    }
+    Ok(command)
 }
 
 fn share(command: &mut Command, tag: &str, path: &Path, more: &str) {

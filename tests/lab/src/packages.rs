@@ -1,11 +1,12 @@
 //! Debian packages: some are installed (tools that run here), others only unpacked into the cache (kernels
 //! and programs that run in guests). No kernel is ever installed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::Cache;
 use crate::{host, progress};
@@ -49,83 +50,155 @@ fn update() -> Result<()> {
     Ok(())
 }
 
-/// The package that a metapackage stands for now: its only dependency whose name starts with `prefix`.
-pub fn resolve(metapackage: &str, prefix: &str) -> Result<String> {
-    dependency(metapackage, prefix)
-        .or_else(|_| update().and_then(|()| dependency(metapackage, prefix)))
-        .with_context(|| format!("find what Debian's {metapackage} stands for (the lab needs Debian and its packages)"))
+/// The unpacked file trees of packages, in the cache.
+#[derive(Debug)]
+pub struct Packages {
+    trees: BTreeMap<String, PathBuf>,
+    dependencies: Dependencies,
 }
 
-fn dependency(metapackage: &str, prefix: &str) -> Result<String> {
-    let text = run("apt-cache", &["depends", metapackage], None)?;
-    let names = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "));
-    let found = names
-        .map(|name| name.trim_matches(['<', '>']))
-        .find(|name| name.starts_with(prefix));
-    Ok(found
-        .context("apt-cache knows no such dependency")?
-        .to_owned())
+/// What each package depends on.
+type Dependencies = BTreeMap<String, Vec<String>>;
+
+impl Packages {
+    /// Fetches `wanted` and, of what they depend on, packages whose names start with one of `also`. A
+    /// metapackage of a kernel is not fetched itself. `finish` may add to the tree of a package that is new.
+    pub fn fetch(
+        cache: &Cache,
+        wanted: &[&str],
+        also: &[&str],
+        finish: impl Fn(&str, &Path) -> Result<()>,
+    ) -> Result<Self> {
+        let dependencies = dependencies(wanted)
+            .or_else(|_| update().and_then(|()| dependencies(wanted)))
+            .context("the lab needs Debian and its packages")?;
+        let names = closure(wanted, &dependencies, also);
+        let archives = archives(&names).or_else(|_| update().and_then(|()| archives(&names)))?;
+        let mut trees = BTreeMap::new();
+        for (name, archive) in archives {
+            let entry = format!("packages/{}", archive.trim_end_matches(".deb"));
+            let tree = cache.entry(&entry, |path| {
+                let step = progress::step(format!("Fetching {name}"));
+                unpack(&name, path)?;
+                finish(&name, path)?;
+                step.done("unpacked");
+                Ok(())
+            })?;
+            trees.insert(name, tree);
+        }
+        Ok(Self {
+            trees,
+            dependencies,
+        })
+    }
+
+    /// The file tree of a package.
+    pub fn tree(&self, package: &str) -> Result<&Path> {
+        Ok(self
+            .trees
+            .get(package)
+            .with_context(|| format!("{package} was not fetched"))?)
+    }
+
+    /// The file trees of all packages whose names start with `prefix`.
+    pub fn trees<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Path> {
+        let ours = self
+            .trees
+            .iter()
+            .filter(move |(name, _)| name.starts_with(prefix));
+        ours.map(|(_, tree)| tree.as_path())
+    }
+
+    /// The kernel package that a metapackage stands for.
+    pub fn stands_for(&self, metapackage: &str) -> Result<&str> {
+        let names = self.dependencies.get(metapackage).into_iter().flatten();
+        let kernel = names
+            .map(String::as_str)
+            .find(|name| name.starts_with("linux-image-"));
+        kernel.with_context(|| format!("{metapackage} stands for no kernel"))
+    }
 }
 
-/// The packages that a package needs, directly or not, whose names start with `prefix`.
-pub fn recursive_dependencies(package: &str, prefix: &str) -> Result<Vec<String>> {
+fn dependencies(of: &[&str]) -> Result<Dependencies> {
     let text = run(
         "apt-cache",
-        &["depends", "--recurse", "--important", package],
+        &[&["depends", "--recurse", "--important"], of].concat(),
         None,
     )?;
-    Ok(text
-        .lines()
-        .filter(|line| line.starts_with(prefix))
-        .map(str::to_owned)
-        .collect())
+    let mut all = Dependencies::new();
+    let mut package = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.trim_start().strip_prefix("Depends: ") {
+            all.entry(package.clone())
+                .or_default()
+                .push(name.to_owned());
+        } else if !line.starts_with(' ') {
+            line.clone_into(&mut package);
+            all.entry(package.clone()).or_default();
+        }
+    }
+    for package in of {
+        ensure!(all.contains_key(*package), "apt knows no {package}");
+    }
+    Ok(all)
 }
 
-/// The unpacked file tree of a package, in the cache; `finish` may add to it when it is new.
-pub fn unpacked(
-    cache: &Cache,
-    package: &str,
-    finish: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
-    let file = archive_name(package).or_else(|_| update().and_then(|()| archive_name(package)))?;
-    cache.entry(
-        &format!("packages/{}", file.trim_end_matches(".deb")),
-        |path| {
-            let step = progress::step(format!("Fetching {package}"));
-            let download = path.with_extension("download");
-            std::fs::create_dir_all(&download)?;
-            let fetch = || run("apt-get", &["download", package], Some(&download));
-            // Lists older than the archive name files that are gone.
-            fetch().or_else(|_| update().and_then(|()| fetch()))?;
-            let archive = std::fs::read_dir(&download)?
-                .next()
-                .context("apt-get downloaded nothing")??
-                .path();
-            run(
-                "dpkg",
-                &["-x".as_ref(), archive.as_os_str(), path.as_os_str()],
-                None,
-            )?;
-            std::fs::remove_dir_all(&download)?;
-            finish(path)?;
-            step.done("unpacked");
-            Ok(())
-        },
-    )
+fn closure(wanted: &[&str], dependencies: &Dependencies, also: &[&str]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut open: Vec<&str> = wanted.to_vec();
+    while let Some(name) = open.pop() {
+        let needs = dependencies
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(String::as_str);
+        let is_metapackage = name.starts_with("linux-image-") && wanted.contains(&name);
+        if is_metapackage || names.insert(name.to_owned()) {
+            open.extend(needs.filter(|need| also.iter().any(|prefix| need.starts_with(prefix))));
+        }
+    }
+    names
 }
 
-/// The file name of a package's newest version, which tells its version too.
-fn archive_name(package: &str) -> Result<String> {
-    let text = run("apt-get", &["download", "--print-uris", package], None)?;
-    let name = text
+/// The file name of each package's newest version, which tells the version too.
+fn archives(names: &BTreeSet<String>) -> Result<Vec<(String, String)>> {
+    let mut arguments = vec!["download", "--print-uris"];
+    arguments.extend(names.iter().map(String::as_str));
+    let text = run("apt-get", &arguments, None)?;
+    let files: Vec<&str> = text
         .lines()
-        .find(|line| line.starts_with('\''))
-        .and_then(|line| line.split(' ').nth(1));
-    Ok(name
-        .with_context(|| format!("apt-get does not say where {package} is"))?
-        .to_owned())
+        .filter(|line| line.starts_with('\''))
+        .filter_map(|l| l.split(' ').nth(1))
+        .collect();
+    let of = |name: &String| {
+        let file = files
+            .iter()
+            .find(|file| file.split('_').next() == Some(name.as_str()));
+        Ok((
+            name.clone(),
+            (*file.with_context(|| format!("apt-get does not say where {name} is"))?).to_owned(),
+        ))
+    };
+    names.iter().map(of).collect()
+}
+
+fn unpack(package: &str, to: &Path) -> Result<()> {
+    let download = to.with_extension("download");
+    std::fs::create_dir_all(&download)?;
+    let fetch = || run("apt-get", &["download", package], Some(&download));
+    // Lists older than the archive name files that are gone.
+    fetch().or_else(|_| update().and_then(|()| fetch()))?;
+    let archive = std::fs::read_dir(&download)?
+        .next()
+        .context("apt-get downloaded nothing")??
+        .path();
+    run(
+        "dpkg",
+        &["-x".as_ref(), archive.as_os_str(), to.as_os_str()],
+        None,
+    )?;
+    std::fs::remove_dir_all(&download)?;
+    Ok(())
 }
 
 /// Runs a program to its end and gives its output; its own words when it fails.

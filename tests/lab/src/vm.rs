@@ -5,6 +5,8 @@
 //! at its deadline, and the place that ran it lives on.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,7 +44,6 @@ pub struct Guest {
     kexec: bool,
     once: bool,
     command_line: String,
-    arguments: Vec<String>,
 }
 
 impl Guest {
@@ -55,7 +56,6 @@ impl Guest {
             kexec: false,
             once: false,
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
-            arguments: Vec::new(),
         }
     }
 
@@ -85,12 +85,6 @@ impl Guest {
     /// Adds to the kernel's command line; later words win.
     pub fn append(mut self, words: &str) -> Self {
         let _ = write!(self.command_line, " {words}");
-        self
-    }
-
-    /// Adds arguments of busman's own.
-    pub fn argument(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -157,7 +151,6 @@ impl Guest {
         if self.once {
             args.push("--once".into());
         }
-        args.extend_from_slice(&self.arguments);
         args
     }
 
@@ -247,12 +240,18 @@ pub struct Vm<'lab> {
     log_read_to: usize,
     ended: Option<i32>,
     sample: Option<Sample>,
+    transcript: File,
     report: PathBuf,
 }
 
 impl<'lab> Vm<'lab> {
-    /// Starts `program`, which will write its report to `report`.
-    pub fn start(session: &'lab mut Session, program: Program, report: PathBuf) -> Result<Self> {
+    /// Starts `program`, which will write its report to `report`; what it says is added to `transcript`.
+    pub fn start(
+        session: &'lab mut Session,
+        program: Program,
+        report: PathBuf,
+        transcript: File,
+    ) -> Result<Self> {
         session.send(&Frame::Message(Request::Start(program)))?;
         let (console, log) = (String::new(), String::new());
         Ok(Self {
@@ -263,6 +262,7 @@ impl<'lab> Vm<'lab> {
             log_read_to: 0,
             ended: None,
             sample: None,
+            transcript,
             report,
         })
     }
@@ -375,11 +375,6 @@ impl<'lab> Vm<'lab> {
         Ok(outcome)
     }
 
-    /// What the guest and the VMM said so far, for a person who looks for a reason.
-    pub fn transcript(&self) -> String {
-        format!("{}\n--- standard error ---\n{}", self.console, self.log)
-    }
-
     fn advance(&mut self, deadline: Instant) -> Result<()> {
         ensure!(
             self.ended.is_none(),
@@ -397,8 +392,14 @@ impl<'lab> Vm<'lab> {
     /// Takes one frame; false at the deadline.
     fn receive(&mut self, deadline: Instant) -> Result<bool> {
         match self.session.next(deadline)? {
-            Some(Frame::Console(bytes)) => self.console.push_str(&String::from_utf8_lossy(&bytes)),
-            Some(Frame::Log(bytes)) => self.log.push_str(&String::from_utf8_lossy(&bytes)),
+            Some(Frame::Console(bytes)) => {
+                self.transcript.write_all(&bytes)?;
+                self.console.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            Some(Frame::Log(bytes)) => {
+                self.transcript.write_all(&bytes)?;
+                self.log.push_str(&String::from_utf8_lossy(&bytes));
+            }
             Some(Frame::Message(Event::Ended(code))) => self.ended = Some(code),
             Some(Frame::Message(Event::NotStarted(why))) => {
                 self.ended = Some(-1);
