@@ -9,7 +9,7 @@ use crate::busman::{Channel, Report};
 use crate::lab::{Lab, Wishes};
 use crate::progress;
 use crate::table::Table;
-use crate::vm::Guest;
+use crate::vmm::Guest;
 
 /// How long the guest runs before it is asked to shut down: a few heartbeats.
 const RUN: Duration = Duration::from_secs(8);

@@ -16,7 +16,8 @@ use crate::kernel::{self, Kernel};
 use crate::nested::{self, L1};
 use crate::packages::Packages;
 use crate::session::Session;
-use crate::vm::{Guest, Vm, Vmm};
+use crate::vm::Vm;
+use crate::vmm::{Guest, Vmm};
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.

@@ -23,6 +23,7 @@ mod table;
 mod terminal;
 mod tests;
 mod vm;
+mod vmm;
 mod wire;
 
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ struct Cli {
     place: Option<host::Place>,
     /// The VMM; another one than busman tells whether a failure is the lab's
     #[arg(long, global = true, default_value = "busman", hide = true)]
-    vmm: vm::Vmm,
+    vmm: vmm::Vmm,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +108,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let mut lab = Lab::prepare(wishes, Vec::new())?;
             let report = lab.logs().join("report-shell.json");
             let program =
-                vm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
+                vmm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
             terminal::run(&mut lab, program.path, program.args)
         }
         Command::Test { family, filter } => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Figures, Options, median};
 use crate::lab::Lab;
-use crate::vm::{Boot, Guest, Vmm};
+use crate::vmm::{Boot, Guest, Vmm};
 use crate::wire::Sample;
 use crate::{busman, progress};
 

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::{Figures, Options};
 use crate::busman::Report;
 use crate::lab::Lab;
-use crate::vm::Guest;
+use crate::vmm::Guest;
 use crate::{demo, progress};
 
 /// The short run that the long one is compared with: boot and shutdown cancel out.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{Test, check_facts};
 use crate::lab::Lab;
-use crate::vm::{Boot, Guest, Vmm};
+use crate::vmm::{Boot, Guest, Vmm};
 
 pub const TESTS: &[Test] = &[
     Test {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Test, check_warnings};
 use crate::lab::Lab;
-use crate::vm::Guest;
+use crate::vmm::Guest;
 
 pub const TESTS: &[Test] = &[
     Test {

@@ -7,7 +7,8 @@ mod services;
 use anyhow::{Result, ensure};
 
 use crate::lab::Lab;
-use crate::vm::{Outcome, Vmm};
+use crate::vm::Outcome;
+use crate::vmm::Vmm;
 
 /// One whole-VM test.
 pub struct Test {

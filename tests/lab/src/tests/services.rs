@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::Test;
 use crate::lab::Lab;
-use crate::vm::{Guest, Vm};
+use crate::vm::Vm;
+use crate::vmm::Guest;
 
 pub const TESTS: &[Test] = &[
     Test {
