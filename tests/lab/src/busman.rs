@@ -76,6 +76,8 @@ pub struct Report {
     pub end: String,
     pub resets: u64,
     pub start_to_guest_us: u64,
+    pub crash: Option<String>,
+    pub heartbeat: Option<Heartbeat>,
     pub vcpus: Vec<Vcpu>,
     pub vmbus: Vmbus,
     pub channels: Vec<Channel>,
@@ -86,6 +88,14 @@ pub struct Report {
 #[serde(default)]
 pub struct Vcpu {
     pub exits: std::collections::BTreeMap<String, u64>,
+}
+
+/// The heartbeat: `pulse` is none, alive or lost.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub struct Heartbeat {
+    pub pulse: String,
+    pub beats: u64,
 }
 
 /// The control plane.

@@ -12,7 +12,7 @@ use crate::kernel::{self, Kernel};
 use crate::packages::Packages;
 
 /// What a guest may load; their needs come along. The order in which it does is in resources/guest/lib.sh.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "hv_vmbus",
     "hv_utils",
     "hv_balloon",
@@ -27,6 +27,7 @@ const MODULES: [&str; 14] = [
     "uio_hv_generic",
     "pci-hyperv",
     "cpuid",
+    "msr",
 ];
 
 /// The packages that guests are made of, and the names of those of their needs that come along: Debian's kexec is

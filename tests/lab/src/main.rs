@@ -26,7 +26,7 @@ mod vm;
 mod vmm;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -101,6 +101,27 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Measure(options) => measure::run(wishes, &options),
         Command::Run { arguments } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
+            if arguments.is_empty() {
+                let example = vmm::Guest::new("shell").program(
+                    wishes.vmm,
+                    Path::new("busman"),
+                    &lab.images,
+                    Path::new("report.json"),
+                )?;
+                let quoted = |word: &String| {
+                    if word.contains(' ') {
+                        format!("\"{word}\"")
+                    } else {
+                        word.clone()
+                    }
+                };
+                let words: Vec<String> = example.args.iter().map(quoted).collect();
+                println!(
+                    "For instance, a guest with a shell:\n  cargo lab run -- {}",
+                    words.join(" ")
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
             let path = lab.busman.clone();
             terminal::run(&mut lab, path, arguments)
         }

@@ -28,10 +28,14 @@ const MODULES: [&str; 7] = [
     "tun",
 ];
 
-/// A CPU with AMD-V. TCG does not tell a hypervisor when its guest writes XCR0, so KVM's CPUID leaf 0xD would
-/// never agree with what the guest set, and Linux guests warn of it: no XSAVE, then. The TSC must be invariant
-/// for [`COMMAND_LINE`]'s sake.
-const CPU: &str = "max,+svm,+invtsc,-xsave";
+/// The machine: a CPU with AMD-V; the agent's port on QEMU's standard input and output.
+///
+/// TCG does not tell a hypervisor when its guest writes XCR0, so KVM's CPUID leaf 0xD would never agree with what
+/// the guest set, and Linux guests warn of it: no XSAVE, then. The TSC must be invariant for [`COMMAND_LINE`]'s
+/// sake.
+const MACHINE: &str = "-machine q35 -accel tcg,thread=single -cpu max,+svm,+invtsc,-xsave -smp 1 -m 3072
+    -nodefaults -display none -no-reboot
+    -device virtio-serial-pci -device virtserialport,chardev=agent -chardev stdio,id=agent,signal=off";
 
 /// The clock: without a TSC that L1 trusts, its KVM has no master clock and guests no reference TSC page.
 const COMMAND_LINE: &str =
@@ -120,31 +124,14 @@ fn command(image: &Image, initramfs: &Path, shares: &[&Path], logs: &Path) -> Re
     let qemu = host::find_program("qemu-system-x86_64").context("qemu is not installed")?;
     let mut command = Command::new(qemu);
     command
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU])
-        .args([
-            "-smp",
-            "2",
-            "-m",
-            "3072",
-            "-nodefaults",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
+        .args(MACHINE.split_whitespace())
         .arg("-kernel")
         .arg(&image.kernel)
         .arg("-initrd")
         .arg(initramfs)
         .args(["-append", COMMAND_LINE])
         .arg("-serial")
-        .arg(format!("file:{}", logs.join("l1-console.log").display()))
-        .args(["-chardev", "stdio,id=agent,signal=off"])
-        .args([
-            "-device",
-            "virtio-serial-pci",
-            "-device",
-            "virtserialport,chardev=agent",
-        ]);
+        .arg(format!("file:{}", logs.join("l1-console.log").display()));
     share(&mut command, "host", Path::new("/"), ",readonly=on");
     for (number, path) in shares.iter().enumerate() {
         share(&mut command, &format!("share{number}"), path, "");

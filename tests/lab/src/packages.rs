@@ -69,13 +69,26 @@ impl Packages {
         also: &[&str],
         finish: impl Fn(&str, &Path) -> Result<()>,
     ) -> Result<Self> {
-        let dependencies = dependencies(wanted)
-            .or_else(|_| update().and_then(|()| dependencies(wanted)))
-            .context("the lab needs Debian and its packages")?;
-        let names = closure(wanted, &dependencies, also);
-        let archives = archives(&names).or_else(|_| update().and_then(|()| archives(&names)))?;
+        let fetch = || Self::fetch_known(cache, wanted, also, &finish);
+        fetch().or_else(|error| {
+            // A new machine's lists are empty, and old lists name files that are gone.
+            progress::say(&format!(
+                "Packages cannot be had with the lists that apt has: {error:#}"
+            ));
+            update()?;
+            fetch().context("the lab needs Debian's packages")
+        })
+    }
+
+    fn fetch_known(
+        cache: &Cache,
+        wanted: &[&str],
+        also: &[&str],
+        finish: &impl Fn(&str, &Path) -> Result<()>,
+    ) -> Result<Self> {
+        let dependencies = dependencies(wanted)?;
         let mut trees = BTreeMap::new();
-        for (name, archive) in archives {
+        for (name, archive) in archives(&closure(wanted, &dependencies, also))? {
             let entry = format!("packages/{}", archive.trim_end_matches(".deb"));
             let tree = cache.entry(&entry, |path| {
                 let step = progress::step(format!("Fetching {name}"));
@@ -185,9 +198,7 @@ fn archives(names: &BTreeSet<String>) -> Result<Vec<(String, String)>> {
 fn unpack(package: &str, to: &Path) -> Result<()> {
     let download = to.with_extension("download");
     std::fs::create_dir_all(&download)?;
-    let fetch = || run("apt-get", &["download", package], Some(&download));
-    // Lists older than the archive name files that are gone.
-    fetch().or_else(|_| update().and_then(|()| fetch()))?;
+    run("apt-get", &["download", package], Some(&download))?;
     let archive = std::fs::read_dir(&download)?
         .next()
         .context("apt-get downloaded nothing")??

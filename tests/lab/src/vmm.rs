@@ -19,6 +19,12 @@ pub enum Vmm {
     Qemu,
 }
 
+/// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices.
+const QEMU_MACHINE: &str = "-machine q35,accel=kvm -m 512 -nodefaults -display none -serial stdio
+    -device vmbus-bridge
+    -cpu host,kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0xfff,hv-vpindex,hv-runtime,hv-time,hv-synic,hv-stimer,\
+hv-tlbflush,hv-ipi,hv-frequencies,hv-crash";
+
 /// The form in which the kernel is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boot {
@@ -145,33 +151,9 @@ impl Guest {
         args
     }
 
-    /// The machine in QEMU that comes nearest: Hyper-V's enlightenments, a VMBus without devices.
     fn qemu_arguments(&self) -> Vec<String> {
-        let cpu = "host,kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0xfff,hv-vpindex,hv-runtime,hv-time,hv-synic,\
-                   hv-stimer,hv-tlbflush,hv-ipi,hv-frequencies,hv-crash";
-        let cpus = self.cpus.to_string();
-        let mut args: Vec<String> = [
-            "-machine",
-            "q35,accel=kvm",
-            "-cpu",
-            cpu,
-            "-smp",
-            &cpus,
-            "-m",
-            "512",
-        ]
-        .iter()
-        .chain(&[
-            "-nodefaults",
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-device",
-            "vmbus-bridge",
-        ])
-        .map(ToString::to_string)
-        .collect();
+        let machine = format!("-smp {} {QEMU_MACHINE}", self.cpus);
+        let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
         if self.once {
             args.push("-no-reboot".into());
         }

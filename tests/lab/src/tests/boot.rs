@@ -99,9 +99,13 @@ fn crash(lab: &mut Lab) -> Result<()> {
     vm.tell("crash")?;
     let outcome = vm.finish()?;
     if lab.vmm == Vmm::Busman {
-        let log = outcome.log.to_lowercase();
+        let report = outcome.report()?;
         ensure!(
-            log.contains("crash"),
+            report.crash.is_some(),
+            "the report does not tell of the crash"
+        );
+        ensure!(
+            outcome.log.contains("crash"),
             "the log does not tell of the crash: {:?}",
             outcome.log
         );

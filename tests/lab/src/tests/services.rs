@@ -58,20 +58,31 @@ fn restart(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// A guest that has crashed and stays so no longer answers.
+/// A guest that no longer hears the host cannot answer.
 fn heartbeat(lab: &mut Lab) -> Result<()> {
-    let mut vm = lab.start(&Guest::new("console").append("panic=0"))?;
+    let mut vm = lab.start(&Guest::new("console"))?;
     vm.expect("lab: ready")?;
-    vm.run_for(Duration::from_secs(8))?;
-    vm.tell("crash")?;
-    vm.expect_log("heartbeat")?;
+    vm.expect_log("The guest's heart beats")?;
+    vm.run_for(Duration::from_secs(5))?;
+    vm.tell("deafen")?;
+    vm.expect("lab: ready")?;
+    vm.expect_log("heart")?;
     // The first request to end asks the guest, which cannot hear it; the second one does not ask.
     vm.terminate()?;
     vm.terminate()?;
     let outcome = vm.finish()?;
     let report = outcome.report()?;
-    let heartbeats = report.channel("heartbeat")?.packets_in;
-    ensure!(heartbeats >= 2, "only {heartbeats} heartbeats came");
+    let heartbeat = report.heartbeat.context("the report has no heartbeat")?;
+    ensure!(
+        heartbeat.beats >= 2,
+        "only {} heartbeats came",
+        heartbeat.beats
+    );
+    ensure!(
+        heartbeat.pulse == "lost",
+        "the report says of the heartbeat: {}",
+        heartbeat.pulse
+    );
     Ok(())
 }
 
