@@ -1,2 +1,50 @@
-//! stub
-fn main() {}
+//! The busman binary: parse, validate, build, run, exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use busman::cli::{self, Cli, Command};
+use busman::config::ConfigError;
+use busman::vmm::{self, End};
+use clap::Parser;
+
+/// Something went wrong.
+const FAILURE: u8 = 1;
+/// The command line or a config file asks for what cannot be.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("BUSMAN_LOG", "info")).init();
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("busman: error: {error:#}");
+            ExitCode::from(if error.is::<ConfigError>() { USAGE } else { FAILURE })
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Run(run) => Ok(exit_code(vmm::run(&run.into_config()?)?)),
+        Command::Completions { shell } => {
+            cli::completions(shell, &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn exit_code(end: End) -> ExitCode {
+    match end {
+        End::PowerOff | End::Reset => ExitCode::SUCCESS,
+        End::TripleFault => {
+            eprintln!("busman: error: the guest ended in a triple fault");
+            ExitCode::from(FAILURE)
+        }
+        End::Stopped => {
+            eprintln!("busman: error: stopped before the guest powered off");
+            ExitCode::from(FAILURE)
+        }
+    }
+}

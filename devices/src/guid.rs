@@ -1,0 +1,106 @@
+//! GUIDs in the mixed-endian layout of the wire: the first three groups little-endian, the last eight bytes in
+//! order. Every GUID constant of the project is made with [`Guid::parse`] at compile time, in the module of the
+//! device that owns it.
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A GUID, 16 bytes as they lie in guest memory.
+#[repr(transparent)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+pub struct Guid([u8; 16]);
+
+const _: () = assert!(size_of::<Guid>() == 16);
+
+/// Where in the text form each byte of the wire form starts.
+const TEXT_OFFSETS: [usize; 16] = [6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34];
+
+impl Guid {
+    /// The GUID of all zeros.
+    pub const ZERO: Guid = Guid([0; 16]);
+
+    /// Makes a GUID from its 16 bytes on the wire.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Guid(bytes)
+    }
+
+    /// The 16 bytes on the wire.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// Reads the text form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+    ///
+    /// For constants: text of any other form fails the build (or, at run time, panics).
+    #[must_use]
+    #[expect(clippy::indexing_slicing, clippy::panic, reason = "evaluated by the compiler, on literals")]
+    pub const fn parse(text: &str) -> Self {
+        let text = text.as_bytes();
+        assert!(text.len() == 36, "a GUID's text has 36 characters");
+        assert!(text[8] == b'-' && text[13] == b'-' && text[18] == b'-' && text[23] == b'-');
+        let mut bytes = [0; 16];
+        let mut i = 0;
+        while i < 16 {
+            let at = TEXT_OFFSETS[i];
+            bytes[i] = nibble(text[at]) << 4 | nibble(text[at + 1]);
+            i += 1;
+        }
+        Guid(bytes)
+    }
+}
+
+#[expect(clippy::panic, reason = "evaluated by the compiler, on literals")]
+const fn nibble(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => panic!("a GUID's text has hexadecimal digits"),
+    }
+}
+
+impl fmt::Display for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a3, a2, a1, a0, b1, b0, c1, c0, d @ ..] = self.0;
+        write!(f, "{a0:02x}{a1:02x}{a2:02x}{a3:02x}-{b0:02x}{b1:02x}-{c0:02x}{c1:02x}-")?;
+        for (i, byte) in d.iter().enumerate() {
+            if i == 2 {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCSI: Guid = Guid::parse("ba6163d9-04a1-4d29-b605-72e2ffb1dc7f");
+
+    #[test]
+    fn the_first_three_groups_are_little_endian() {
+        assert_eq!(
+            SCSI.to_bytes(),
+            [0xd9, 0x63, 0x61, 0xba, 0xa1, 0x04, 0x29, 0x4d, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f]
+        );
+    }
+
+    #[test]
+    fn text_survives_a_round_trip() {
+        assert_eq!(SCSI.to_string(), "ba6163d9-04a1-4d29-b605-72e2ffb1dc7f");
+        assert_eq!(format!("{SCSI:?}"), "{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f}");
+    }
+}
