@@ -102,7 +102,9 @@ pub enum FeatureError {
     #[error("The Hyper-V feature {0:?} cannot be left out: VMBus stands on it")]
     Required(&'static str),
     /// This host cannot serve it.
-    #[error("This host's KVM cannot serve the Hyper-V feature {name:?}; leave it out with --hyperv default,-{name}")]
+    #[error(
+        "This host's KVM cannot serve the Hyper-V feature {name:?}; leave it out with --hyperv default,-{name}"
+    )]
     Unsupported {
         /// The feature's name.
         name: &'static str,
@@ -251,7 +253,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
     const HTT: u32 = bit(28);
     match entry.function {
         0x01 => {
-            entry.ebx = entry.ebx & 0xFFFF | vp_count.min(255) << 16 | (vp & 0xFF) << 24;
+            entry.ebx = (entry.ebx & 0xFFFF) | (vp_count.min(255) << 16) | ((vp & 0xFF) << 24);
             entry.ecx |= HYPERVISOR | TSC_DEADLINE;
             if !nested {
                 entry.ecx &= !VMX;
@@ -259,11 +261,11 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
             entry.edx = if vp_count > 1 { entry.edx | HTT } else { entry.edx & !HTT };
         }
         // Intel: cores of the package, in each cache's leaf. No cache is shared.
-        0x04 => entry.eax = entry.eax & 0x3FFF | (vp_count.next_power_of_two().min(64) - 1) << 26,
+        0x04 => entry.eax = (entry.eax & 0x3FFF) | ((vp_count.next_power_of_two().min(64) - 1) << 26),
         0x8000_0001 if !nested => entry.ecx &= !SVM,
         // AMD: cores of the package, and bits of the APIC id that number them.
         0x8000_0008 => {
-            entry.ecx = vp_count.min(256) - 1 | vp_count.next_power_of_two().trailing_zeros() << 12;
+            entry.ecx = (vp_count.min(256) - 1) | (vp_count.next_power_of_two().trailing_zeros() << 12);
         }
         0x8000_001D => entry.eax &= 0x3FFF,
         _ => {}
@@ -279,7 +281,7 @@ fn topology(vp: u32, vp_count: u32) -> [kvm_cpuid_entry2; 3] {
         flags: SIGNIFICANT_INDEX,
         eax: shift,
         ebx: count,
-        ecx: index | kind << 8,
+        ecx: index | (kind << 8),
         edx: vp,
         ..Default::default()
     };

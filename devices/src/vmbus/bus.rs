@@ -17,7 +17,10 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::channel::{Offer, VmbusDevice};
 use super::gpadl::GpadlId;
 use super::protocol::{Status, Version};
-use super::server::{Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest, Server};
+use super::server::{
+    Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest,
+    Server,
+};
 use super::slot::{AnySlot, Slot};
 use super::synic::{PostError, Synic};
 use super::table::ChannelRow;
@@ -65,7 +68,8 @@ impl MessagePort {
         if !matches!(connection_id, MESSAGE_PORT | MULTI_CLIENT_PORT) {
             return HvStatus::InvalidConnectionId;
         }
-        let mut message = GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
+        let mut message =
+            GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
         match message.payload.get_mut(..payload.len()) {
             Some(place) if message_type == MESSAGE_TYPE_VMBUS => place.copy_from_slice(payload),
             _ => return HvStatus::InvalidParameter,
@@ -317,6 +321,5 @@ impl Bus {
             }
         }
         self.server.opened(id, opened.map_err(|_| Status::UNSUCCESSFUL));
-
     }
 }
