@@ -21,12 +21,7 @@ use crate::vmm::{Guest, Vmm};
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.
-const TOOLS: [(&str, &str); 4] = [
-    ("depmod", "kmod"),
-    ("xz", "xz-utils"),
-    ("lz4", "lz4"),
-    ("zstd", "zstd"),
-];
+const TOOLS: [(&str, &str); 4] = [("depmod", "kmod"), ("xz", "xz-utils"), ("lz4", "lz4"), ("zstd", "zstd")];
 
 /// The lab, ready to run guests.
 pub struct Lab {
@@ -93,10 +88,7 @@ impl Lab {
 
     /// Names the files that the next guests leave; gives the path of their transcript, which is new.
     pub fn label(&mut self, name: &str) -> PathBuf {
-        self.label = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .collect();
+        self.label = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let transcript = self.transcript();
         let _ = std::fs::remove_file(&transcript);
         transcript
@@ -107,16 +99,8 @@ impl Lab {
         let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
         let program = guest.program(self.vmm, &self.busman, &self.images, &report)?;
-        let mut transcript = File::options()
-            .create(true)
-            .append(true)
-            .open(self.transcript())?;
-        writeln!(
-            transcript,
-            "$ {} {:?}",
-            program.path.display(),
-            program.args
-        )?;
+        let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
+        writeln!(transcript, "$ {} {:?}", program.path.display(), program.args)?;
         Vm::start(self.session()?, program, report, transcript)
     }
 

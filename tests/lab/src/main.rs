@@ -92,10 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    let wishes = Wishes {
-        place: cli.place,
-        vmm: cli.vmm,
-    };
+    let wishes = Wishes { place: cli.place, vmm: cli.vmm };
     match cli.command {
         Command::Demo => demo::run(wishes),
         Command::Measure(options) => measure::run(wishes, &options),
@@ -109,17 +106,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Path::new("report.json"),
                 )?;
                 let quoted = |word: &String| {
-                    if word.contains(' ') {
-                        format!("\"{word}\"")
-                    } else {
-                        word.clone()
-                    }
+                    if word.contains(' ') { format!("\"{word}\"") } else { word.clone() }
                 };
                 let words: Vec<String> = example.args.iter().map(quoted).collect();
-                println!(
-                    "For instance, a guest with a shell:\n  cargo lab run -- {}",
-                    words.join(" ")
-                );
+                println!("For instance, a guest with a shell:\n  cargo lab run -- {}", words.join(" "));
                 return Ok(ExitCode::SUCCESS);
             }
             let path = lab.busman.clone();
@@ -128,20 +118,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Shell => {
             let mut lab = Lab::prepare(wishes, Vec::new())?;
             let report = lab.logs().join("report-shell.json");
-            let program =
-                vmm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
+            let program = vmm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
             terminal::run(&mut lab, program.path, program.args)
         }
-        Command::Test { family, filter } => {
-            suite::run(wishes, family.as_deref(), filter.as_deref())
-        }
+        Command::Test { family, filter } => suite::run(wishes, family.as_deref(), filter.as_deref()),
         Command::Exec { program } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
-            let (path, arguments) = program
-                .split_first()
-                .map_or((String::new(), Vec::new()), |(p, a)| {
-                    (p.clone(), a.to_vec())
-                });
+            let (path, arguments) =
+                program.split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
             terminal::run(&mut lab, path.into(), arguments)
         }
         Command::Agent { port } => agent::serve_port(&port).map(|()| ExitCode::SUCCESS),
