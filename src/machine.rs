@@ -14,7 +14,7 @@ use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
 use devices::legacy::{
     self, ABSENT_PORTS, Absent, Cmos, MmioBus, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse,
-    Serial, cmos, pm,
+    Serial,
 };
 use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
@@ -23,8 +23,8 @@ use kvm_ioctls::VmFd;
 use thiserror::Error;
 
 use crate::boot::acpi::{self, AcpiError};
-use crate::boot::{BootError, Entry, linux};
-use crate::config::Config;
+use crate::boot::{BootError, BootSource, Entry, linux};
+use crate::config::{Config, DEVICES};
 use crate::events::{EventSender, MachineEvent};
 use crate::hv::clock::KvmClock;
 use crate::hv::counters::{ExitCounters, ExitCounts};
@@ -49,7 +49,7 @@ pub struct BusDevice {
 }
 
 /// Every device that the bus can have, in the order in which they are added.
-pub const BUS_DEVICES: [BusDevice; 3] = [
+pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
     BusDevice { name: "shutdown", about: "the host asks the guest to power off or reboot", add: Machine::add_shutdown },
     BusDevice { name: "heartbeat", about: "the host sees whether the guest is alive", add: Machine::add_heartbeat },
     BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
@@ -283,8 +283,13 @@ impl Drop for Machine {
 
 /// The kernel and the tables, in RAM.
 fn load(ram: &GuestRam, config: &Config) -> Result<Entry, MachineError> {
-    let rsdp = acpi::write(ram, &acpi::Machine { cpus: config.cpus, memory: config.memory })?;
-    Ok(linux::load(ram, &config.boot_source(), rsdp)?)
+    acpi::write(ram, &acpi::Machine { cpus: config.cpus, memory: config.memory })?;
+    let source = BootSource {
+        kernel: config.kernel.clone(),
+        initrd: config.initrd.clone(),
+        cmdline: config.cmdline.clone(),
+    };
+    Ok(linux::load(ram, &source)?)
 }
 
 fn insert(
@@ -302,18 +307,18 @@ fn add_serial(
     console: Box<dyn Write + Send>,
 ) -> Result<Arc<Mutex<Serial>>, MachineError> {
     let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
-    ports.insert("serial console", port::COM1, legacy::serial::SIZE, Arc::clone(&serial) as _)?;
+    ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;
     Ok(serial)
 }
 
 fn add_clock(ports: &mut PortBus) -> Result<(), MachineError> {
-    insert(ports, "CMOS clock", (port::CMOS, cmos::SIZE), Cmos::new())
+    insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())
 }
 
 fn add_power(ports: &mut PortBus, partition: &Partition, events: &EventSender) -> Result<(), MachineError> {
     let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
-    insert(ports, "power management", (port::PM, pm::SIZE), PowerManagement::new(Arc::clone(&power) as _))?;
-    insert(ports, "reset pulse", (port::I8042_COMMAND, 1), ResetPulse::new(power))
+    insert(ports, "power management", (port::PM, PowerManagement::PORTS), PowerManagement::new(Arc::clone(&power) as _))?;
+    insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
 }
 
 fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use busman::cli::{self, Cli, Command};
 use busman::config::ConfigError;
-use busman::vmm::{self, End};
+use busman::report::End;
+use busman::vmm;
 use clap::Parser;
 
 /// Something went wrong.
@@ -14,9 +16,10 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     let cli = Cli::parse();
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("BUSMAN_LOG", "info")).init();
-    match execute(cli) {
+    match execute(cli, started) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("busman: error: {error:#}");
@@ -25,9 +28,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Run(run) => Ok(exit_code(vmm::run(&run.into_config()?)?)),
+        Command::Run(run) => Ok(exit_code(vmm::run(&run.into_config()?, started)?)),
         Command::Completions { shell } => {
             cli::completions(shell, &mut io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -21,8 +21,6 @@ pub enum End {
     TripleFault,
     /// Its owner stopped it.
     Stopped,
-    /// The host could not go on.
-    Failed,
 }
 
 /// The report. Counts are those of the last life of the machine.

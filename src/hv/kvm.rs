@@ -5,10 +5,9 @@
 #![expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION takes addresses of this process")]
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use devices::hvdef::{SINT_COUNT, VMBUS_SINT};
+use devices::hvdef::{SINT_COUNT, VMBUS_SINT, msr::CRASH_P0};
 use devices::mem::GuestRam;
 use kvm_bindings::{
     CpuId, KVM_CAP_HYPERV_ENFORCE_CPUID, KVM_CAP_HYPERV_EVENTFD, KVM_CAP_HYPERV_SYNIC2,
@@ -24,19 +23,14 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::cpuid::{self, FeatureError, HypervFeatures};
 use super::ioctl;
-use devices::hvdef::msr::CRASH_P0;
+use crate::layout;
 
 /// Pins of the in-kernel IOAPIC; their GSIs have the same numbers.
 const IOAPIC_PINS: u32 = 24;
 /// GSIs of one virtual processor: one for event flags, then one for the messages of each SINT.
 const GSIS_PER_VP: u32 = 1 + SINT_COUNT as u32;
 /// Most virtual processors that KVM's table of GSIs has room for.
-pub const MAX_VPS: u32 = (KVM_MAX_IRQ_ROUTES - IOAPIC_PINS) / GSIS_PER_VP;
-
-/// Three pages that KVM on Intel needs for itself, between the IOAPIC and the local APIC.
-const TSS_ADDRESS: usize = 0xFEFF_D000;
-/// One page for the same purpose.
-const IDENTITY_MAP_ADDRESS: u64 = 0xFEFF_C000;
+pub const MAX_VPS: u32 = (KVM_MAX_IRQ_ROUTES as u32 - IOAPIC_PINS) / GSIS_PER_VP;
 
 /// Why this host cannot run the machine.
 #[derive(Debug, Error)]
@@ -134,8 +128,8 @@ impl Partition {
             return Err(HostError::TooManyVps { asked: vp_count, max });
         }
         let vm = Arc::new(kvm.create_vm().refused("make a VM")?);
-        vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).refused("place its identity map")?;
-        vm.set_tss_address(TSS_ADDRESS).refused("place its task state segment")?;
+        vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).refused("place its identity map")?;
+        vm.set_tss_address(layout::KVM_TSS as usize).refused("place its task state segment")?;
         vm.create_irq_chip().refused("make the interrupt controllers")?;
         map_ram(&vm, ram)?;
         serve_crash_registers(&vm)?;
