@@ -131,3 +131,28 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     names.sort();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_shell() {
+        let folder = host::workspace().join("resources/guest");
+        let tests = names(&folder.join("tests")).unwrap();
+        let scripts = tests.iter().map(|name| format!("tests/{name}"));
+        for script in scripts.chain(["init", "lib.sh", "poweroff", "reboot"].map(str::to_owned)) {
+            let status = Command::new("sh").arg("-n").arg(folder.join(&script)).status().unwrap();
+            assert!(status.success(), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_scripts_load_is_in_the_image() {
+        let lib = std::fs::read_to_string(host::workspace().join("resources/guest/lib.sh")).unwrap();
+        let line = lib.lines().find_map(|line| line.strip_prefix("HYPERV_MODULES=")).unwrap();
+        for module in line.trim_matches('"').split(' ') {
+            assert!(MODULES.contains(&module), "{module}");
+        }
+    }
+}

@@ -116,7 +116,15 @@ impl Packages {
 }
 
 fn dependencies(of: &[&str]) -> Result<Dependencies> {
-    let text = run("apt-cache", &[&["depends", "--recurse", "--important"], of].concat(), None)?;
+    let all = parse(&run("apt-cache", &[&["depends", "--recurse", "--important"], of].concat(), None)?);
+    for package in of {
+        ensure!(all.contains_key(*package), "apt knows no {package}");
+    }
+    Ok(all)
+}
+
+/// Takes apart what `apt-cache depends` says.
+fn parse(text: &str) -> Dependencies {
     let mut all = Dependencies::new();
     let mut package = String::new();
     for line in text.lines() {
@@ -127,10 +135,7 @@ fn dependencies(of: &[&str]) -> Result<Dependencies> {
             all.entry(package.clone()).or_default();
         }
     }
-    for package in of {
-        ensure!(all.contains_key(*package), "apt knows no {package}");
-    }
-    Ok(all)
+    all
 }
 
 fn closure(wanted: &[&str], dependencies: &Dependencies, also: &[&str]) -> BTreeSet<String> {
@@ -186,4 +191,23 @@ pub fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], dir: Option<&Path>) 
         bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metapackage_is_left_out_and_its_kernel_comes_along() {
+        let dependencies = parse(
+            "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-1-cloud-amd64\n\
+             linux-image-6.1.0-1-cloud-amd64\n  Depends: kmod\n  Depends: linux-base\n\
+             kexec-tools\n  Depends: libc6\n |Depends: debconf\n    cdebconf\n  Depends: libxenmisc4\n\
+             libxenmisc4\n  Depends: libxencall1\nlibxencall1\n",
+        );
+        let wanted = ["linux-image-cloud-amd64", "kexec-tools"];
+        let names = closure(&wanted, &dependencies, &["linux-image-", "libxen"]);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(names, ["kexec-tools", "libxencall1", "libxenmisc4", "linux-image-6.1.0-1-cloud-amd64"]);
+    }
 }
