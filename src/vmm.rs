@@ -107,7 +107,7 @@ impl Ended {
                 protocol: bus.version().map(|version| version.to_string()).unwrap_or_default(),
                 messages_in: counters.messages_in,
                 messages_out: counters.messages_out,
-                contacts: bus.contacts(),
+                contacts: counters.contacts,
             },
             heartbeat: heartbeat
                 .as_ref()

@@ -251,17 +251,7 @@ impl TestGuest {
         let incoming = Incoming::open(ring(from_host)).expect("an empty ring");
         // A guest sets the feature bit on both control pages before it opens the channel.
         Outgoing::open(ring(from_host)).expect("an empty ring");
-        let mut open = OpenChannel::new_zeroed();
-        open.channel = offer.offer.channel;
-        open.open_id = offer.offer.channel;
-        open.ring_gpadl = ring_gpadl.into();
-        open.downstream_page_offset = (outgoing_pages as u32).into();
-        self.send(message_type::OPEN_CHANNEL, open.as_bytes());
-        let result: OpenChannelResult = self.receive(message_type::OPEN_CHANNEL_RESULT);
-        assert_eq!(result.channel.get(), offer.channel());
-        if result.status.get() != 0 {
-            return Err(result.status.get());
-        }
+        self.open_lent(offer, ring_gpadl, outgoing_pages)?;
         Ok(TestChannel {
             offer: *offer,
             ring_gpadl,
@@ -270,6 +260,27 @@ impl TestGuest {
             incoming,
             buffer: PacketBuffer::new(),
         })
+    }
+
+    /// Asks the host to open a channel on a GPADL; `Err` is the status of a refusal.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn open_lent(
+        &mut self,
+        offer: &OfferSeen,
+        ring_gpadl: u32,
+        outgoing_pages: usize,
+    ) -> Result<(), u32> {
+        let mut open = OpenChannel::new_zeroed();
+        open.channel = offer.offer.channel;
+        open.open_id = offer.offer.channel;
+        open.ring_gpadl = ring_gpadl.into();
+        open.downstream_page_offset = (outgoing_pages as u32).into();
+        self.send(message_type::OPEN_CHANNEL, open.as_bytes());
+        let result: OpenChannelResult = self.receive(message_type::OPEN_CHANNEL_RESULT);
+        assert_eq!(result.channel.get(), offer.channel());
+        if result.status.get() == 0 { Ok(()) } else { Err(result.status.get()) }
     }
 
     /// Closes a channel and takes its pages back.

@@ -101,8 +101,6 @@ pub struct Bus {
     unmap_later: Vec<(OfferId, GpadlId)>,
     /// Channels whose thread has ended.
     finished: (Sender<OfferId>, Receiver<OfferId>),
-    /// Times that a guest made contact.
-    contacts: u64,
     /// Version of the latest connection.
     version: Option<Version>,
 }
@@ -123,7 +121,6 @@ impl Bus {
             inbox: Arc::new(Inbox { messages: Mutex::default(), wake }),
             unmap_later: Vec::new(),
             finished: channel(),
-            contacts: 0,
             version: None,
         })
     }
@@ -167,12 +164,6 @@ impl Bus {
         &self.server
     }
 
-    /// Times that a guest made contact.
-    #[must_use]
-    pub fn contacts(&self) -> u64 {
-        self.contacts
-    }
-
     /// Version of the latest connection.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
@@ -210,7 +201,6 @@ impl Bus {
             self.act();
             let Some(message) = self.next_message() else { return };
             let bytes = message.payload.get(..message.len).unwrap_or_default();
-            self.contacts += u64::from(Server::starts_over(bytes));
             self.server.handle(message.connection_id, bytes);
             self.version = self.server.connection().map(|connection| connection.version).or(self.version);
         }
