@@ -246,7 +246,7 @@ impl Model {
         }
         match step {
             Step::Offer { instance, sub_channel } => {
-                self.offers.extend(server.offer(offer(instance, sub_channel)))
+                self.offers.extend(server.offer(offer(instance, sub_channel)).ok());
             }
             Step::Rescind(which) => {
                 if let Some(&offer) = self.offers.get(which) {
