@@ -1,1 +1,33 @@
-//! stub
+//! Busman, a virtual machine monitor for KVM whose machine is a Hyper-V generation 2 machine.
+//!
+//! What the guest sees is put together in [`machine`]; the devices themselves are in the `devices` crate, which
+//! knows no hypervisor. From the command line to a running guest: [`cli`] → [`config`] → [`vmm`] → [`machine`] →
+//! [`hv`] and [`boot`].
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`config`] | what a machine should be: options from the command line and a file, merged and checked |
+//! | [`vmm`] | runs a machine to its end: the control loop |
+//! | [`control`] | what a user can ask of a running machine |
+//! | [`events`] | what the machine tells the control loop |
+//! | [`report`] | what a run was like, as data |
+//! | [`machine`] | creates and wires everything that the guest sees |
+//! | [`layout`] | the machine's map: memory, ports, interrupt lines |
+//! | [`memory`] | guest RAM |
+//! | [`hv`] | Hyper-V on KVM: partition, virtual processors, SynIC |
+//! | [`boot`] | kernel, boot structures and ACPI tables in guest RAM |
+//! | [`host`] | the host's terminal and signals |
+
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod events;
+pub mod host;
+pub mod hv;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod report;
+pub mod vmm;

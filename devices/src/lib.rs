@@ -23,6 +23,6 @@ pub mod ic;
 pub mod legacy;
 pub mod mem;
 pub mod ratelimit;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod vmbus;

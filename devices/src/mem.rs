@@ -52,8 +52,15 @@ struct Run {
 /// A page may be listed more than once, and other lists may share it: the guest decides.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    runs: Arc<[Run]>,
+    places: Arc<Places>,
     size: usize,
+}
+
+#[derive(Debug)]
+struct Places {
+    runs: Vec<Run>,
+    /// Of each page, in which run it is: rings look pages up several times per packet.
+    run_of_page: Vec<usize>,
 }
 
 impl Pages {
@@ -63,6 +70,7 @@ impl Pages {
     /// [`MemError::NotRam`] names the first page that is not RAM.
     pub fn resolve(ram: &GuestRam, pfns: &[u64]) -> Result<Self, MemError> {
         let mut runs: Vec<Run> = Vec::new();
+        let mut run_of_page = Vec::with_capacity(pfns.len());
         for (i, &pfn) in pfns.iter().enumerate() {
             let (mapping, at) = find_page(ram, pfn).ok_or(MemError::NotRam(pfn))?;
             match runs.last_mut() {
@@ -71,8 +79,9 @@ impl Pages {
                 }
                 _ => runs.push(Run { start: i * PAGE_SIZE, at, len: PAGE_SIZE, mapping }),
             }
+            run_of_page.push(runs.len() - 1);
         }
-        Ok(Pages { runs: runs.into(), size: pfns.len() * PAGE_SIZE })
+        Ok(Pages { places: Arc::new(Places { runs, run_of_page }), size: pfns.len() * PAGE_SIZE })
     }
 
     /// Bytes in all pages.
@@ -153,8 +162,8 @@ impl Pages {
     }
 
     fn run_of(&self, offset: usize) -> Option<&Run> {
-        let after = self.runs.partition_point(|run| run.start <= offset);
-        self.runs.get(after.checked_sub(1)?)
+        let run = *self.places.run_of_page.get(offset / PAGE_SIZE)?;
+        self.places.runs.get(run)
     }
 
     /// Calls `access(run, offset in its mapping, length)` for each contiguous piece of a checked range.
@@ -198,7 +207,7 @@ mod tests {
     fn scattered_pages_read_as_one_run_of_bytes() {
         let pages = Pages::resolve(&ram(), &[3, 1, 0x100, 0x101, 1]).unwrap();
         assert_eq!(pages.size(), 5 * PAGE_SIZE);
-        let written: Vec<u8> = (0..3 * PAGE_SIZE).map(|i| (i / 7) as u8).collect();
+        let written: Vec<u8> = (0..=255).cycle().take(3 * PAGE_SIZE).collect();
         pages.write(PAGE_SIZE / 2, &written).unwrap();
         let mut read = vec![0; written.len()];
         pages.read(PAGE_SIZE / 2, &mut read).unwrap();

@@ -1,1 +1,20 @@
-//! Integration services.
+//! Integration services: small services of the host that a guest's drivers use (Linux: hv_utils).
+//!
+//! All speak one framework: the host starts, both agree on versions, then the host sends one request at a time
+//! and the guest answers by sending the same packet back. [`device`] is that framework; each service says in a
+//! [`device::Service`] what it sends and what an answer means.
+//!
+//! | module | service |
+//! |---|---|
+//! | [`shutdown`] | asks the guest to power off, reboot or hibernate |
+//! | [`heartbeat`] | tells whether the guest is alive |
+//! | [`timesync`] | gives the guest the host's time |
+
+pub mod device;
+pub mod heartbeat;
+pub mod protocol;
+pub mod shutdown;
+pub mod timesync;
+
+#[cfg(test)]
+mod tests;

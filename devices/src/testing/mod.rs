@@ -1,1 +1,14 @@
-//! A guest in memory.
+//! A guest in memory: for unit tests, benches and fuzz targets, and for whoever writes a device.
+//!
+//! [`TestGuest`] has RAM, virtual processors that take messages and interrupts ([`TestSynic`]), and a
+//! [`Bus`](crate::vmbus::bus::Bus) in front of it. It speaks the guest's side of the control protocol and plays the
+//! guest's role on rings with the same ring types over the same pages. It panics when the host breaks the
+//! protocol; that is what tests are for.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
+
+mod guest;
+mod synic;
+
+pub use guest::{OfferSeen, TestChannel, TestGuest};
+pub use synic::TestSynic;

@@ -1,1 +1,322 @@
-//! The bus.
+//! The bus: holds the control plane, the devices and their open channels together.
+//!
+//! Runs on the control loop; the only thing of it that other threads call is [`MessagePort`]. Guest messages are
+//! taken one at a time, and only while nothing that the host owes the guest is held up: a guest that does not
+//! read its answers is not listened to, so neither side's queue grows past its bound.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::channel::{Offer, VmbusDevice};
+use super::gpadl::GpadlId;
+use super::protocol::{Status, Version};
+use super::server::{Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest, Server};
+use super::slot::{AnySlot, Slot};
+use super::synic::{PostError, Synic};
+use super::table::ChannelRow;
+use crate::hvdef::{HvStatus, MESSAGE_PAYLOAD_MAX, MESSAGE_TYPE_VMBUS};
+use crate::mem::GuestRam;
+use crate::{guest_debug, guest_warn};
+
+/// Guest messages that wait for the control loop; the next is answered INSUFFICIENT_BUFFERS and comes again.
+/// Hyper-V's ports have as many buffers.
+pub const INBOX_LEN: usize = 16;
+
+/// Why a device cannot join the bus.
+#[derive(Debug, Error)]
+pub enum BusError {
+    /// The control plane refuses the offer.
+    #[error("The device cannot be offered")]
+    Offer(#[from] OfferError),
+    /// The host has no more descriptors.
+    #[error("The bus has no event descriptor")]
+    Host(#[from] io::Error),
+}
+
+#[derive(Debug)]
+struct GuestMessage {
+    connection_id: u32,
+    payload: [u8; MESSAGE_PAYLOAD_MAX],
+    len: usize,
+}
+
+/// What other threads leave for the control loop.
+#[derive(Debug)]
+struct Inbox {
+    messages: Mutex<VecDeque<GuestMessage>>,
+    wake: EventFd,
+}
+
+/// The guest's way to the bus; virtual processors call it from their threads.
+#[derive(Clone, Debug)]
+pub struct MessagePort(Arc<Inbox>);
+
+impl MessagePort {
+    /// The guest's HvPostMessage.
+    #[must_use]
+    pub fn post(&self, connection_id: u32, message_type: u32, payload: &[u8]) -> HvStatus {
+        if !matches!(connection_id, MESSAGE_PORT | MULTI_CLIENT_PORT) {
+            return HvStatus::InvalidConnectionId;
+        }
+        let mut message = GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
+        match message.payload.get_mut(..payload.len()) {
+            Some(place) if message_type == MESSAGE_TYPE_VMBUS => place.copy_from_slice(payload),
+            _ => return HvStatus::InvalidParameter,
+        }
+        let mut messages = self.0.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if Server::starts_over(payload) {
+            // What came before is void. A crashed guest's messages may wait here for ever, and must not keep its
+            // crash kernel out.
+            messages.clear();
+        } else if messages.len() >= INBOX_LEN {
+            return HvStatus::InsufficientBuffers;
+        }
+        messages.push_back(message);
+        // Fails only when the counter is at its end, and then the control loop is awake already.
+        let _ = self.0.wake.write(1);
+        HvStatus::Success
+    }
+}
+
+/// The bus and everything on it.
+#[derive(Debug)]
+pub struct Bus {
+    server: Server,
+    slots: BTreeMap<OfferId, Box<dyn AnySlot>>,
+    synic: Arc<dyn Synic>,
+    ram: GuestRam,
+    inbox: Arc<Inbox>,
+    /// GPADLs to let go of when their channel has stopped.
+    unmap_later: Vec<(OfferId, GpadlId)>,
+    /// Channels whose thread has ended.
+    finished: (Sender<OfferId>, Receiver<OfferId>),
+    /// Times that a guest made contact.
+    contacts: u64,
+    /// Version of the latest connection.
+    version: Option<Version>,
+}
+
+impl Bus {
+    /// A bus without devices.
+    ///
+    /// # Errors
+    /// When the host has no more descriptors.
+    pub fn new(ram: GuestRam, synic: Arc<dyn Synic>) -> Result<Self, BusError> {
+        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        synic.notify_drained(wake.try_clone()?);
+        Ok(Bus {
+            server: Server::new(synic.vp_count()),
+            slots: BTreeMap::new(),
+            synic,
+            ram,
+            inbox: Arc::new(Inbox { messages: Mutex::default(), wake }),
+            unmap_later: Vec::new(),
+            finished: channel(),
+            contacts: 0,
+            version: None,
+        })
+    }
+
+    /// The guest's way in.
+    #[must_use]
+    pub fn port(&self) -> MessagePort {
+        MessagePort(Arc::clone(&self.inbox))
+    }
+
+    /// Adds a device; a guest that is connected is offered it at once.
+    ///
+    /// # Errors
+    /// When the same device is there already, or there are too many.
+    pub fn add<D: VmbusDevice + 'static>(&mut self, device: D) -> Result<OfferId, BusError> {
+        let offer = device.offer();
+        let name = offer.name.clone();
+        let id = self.server.offer(offer)?;
+        self.slots.insert(id, Box::new(Slot::new(name, device)));
+        self.wake();
+        Ok(id)
+    }
+
+    /// Takes a device from the guest. Its channel closes; the device is dropped then.
+    pub fn remove(&mut self, id: OfferId) {
+        if self.slots.contains_key(&id) {
+            self.server.rescind(id);
+            self.wake();
+        }
+    }
+
+    /// The device's id on the bus, by the name in its offer.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<OfferId> {
+        self.slots.iter().find(|(_, slot)| slot.name() == name).map(|(id, _)| *id)
+    }
+
+    /// The control plane, for those who show its state.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Times that a guest made contact.
+    #[must_use]
+    pub fn contacts(&self) -> u64 {
+        self.contacts
+    }
+
+    /// Version of the latest connection.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
+    /// What every device's channel looks like, in the order in which the devices came.
+    #[must_use]
+    pub fn channels(&self) -> Vec<ChannelRow> {
+        let row = |(info, offer): (ChannelInfo, &Offer)| {
+            let mut row = ChannelRow::new(&info, offer, self.version);
+            if let Some(slot) = self.slots.get(&info.offer) {
+                slot.count(&*self.synic, &mut row);
+            }
+            row
+        };
+        self.server.channels().map(row).collect()
+    }
+
+    /// Stops every channel and waits for the threads, for a machine that ends.
+    pub fn shut_down(&mut self) {
+        for slot in self.slots.values_mut() {
+            slot.stop();
+        }
+        for slot in self.slots.values_mut() {
+            slot.join(&*self.synic);
+        }
+    }
+
+    /// Does everything that can be done without waiting. Runs when [`Bus::wake_fd`] is readable.
+    pub fn process(&mut self) {
+        let _ = self.inbox.wake.read();
+        loop {
+            self.reap();
+            self.act();
+            let Some(message) = self.next_message() else { return };
+            let bytes = message.payload.get(..message.len).unwrap_or_default();
+            self.contacts += u64::from(Server::starts_over(bytes));
+            self.server.handle(message.connection_id, bytes);
+            self.version = self.server.connection().map(|connection| connection.version).or(self.version);
+        }
+    }
+
+    /// Readable when [`Bus::process`] has something to do.
+    #[must_use]
+    pub fn wake_fd(&self) -> RawFd {
+        self.inbox.wake.as_raw_fd()
+    }
+
+    /// The guest's next message, if the control plane should see it now.
+    fn next_message(&self) -> Option<GuestMessage> {
+        let mut messages = self.inbox.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let welcome = messages.front().is_some_and(|message| {
+            let bytes = message.payload.get(..message.len).unwrap_or_default();
+            self.server.ready() || Server::starts_over(bytes)
+        });
+        if welcome { messages.pop_front() } else { None }
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is at its end, and then the control loop is awake already.
+        let _ = self.inbox.wake.write(1);
+    }
+
+    /// Takes back what ended threads held, and tells the control plane.
+    fn reap(&mut self) {
+        while let Ok(id) = self.finished.1.try_recv() {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            // A thread that ended by itself leaves the channel open but dead, until the guest closes it.
+            if slot.join(&*self.synic) {
+                self.closed(id);
+            }
+        }
+    }
+
+    fn closed(&mut self, id: OfferId) {
+        self.server.closed(id);
+        let (now, later) = self.unmap_later.drain(..).partition(|(owner, _)| *owner == id);
+        self.unmap_later = later;
+        let now: Vec<(OfferId, GpadlId)> = now;
+        for (_, gpadl) in now {
+            self.server.unmapped(id, gpadl);
+        }
+    }
+
+    /// Carries out the control plane's actions until there are none, or a message must wait.
+    fn act(&mut self) {
+        while let Some(action) = self.server.next_action() {
+            match action {
+                Action::Send(message) => {
+                    if let Some(message) = self.post(message) {
+                        return self.server.retry(message);
+                    }
+                }
+                Action::Open(id, request) => self.open(id, &request),
+                Action::Close(id) => {
+                    let stopping = self.slots.get_mut(&id).is_some_and(|slot| slot.stop());
+                    if !stopping {
+                        self.closed(id);
+                    }
+                }
+                Action::Retarget(id, vp) => {
+                    if let Some(slot) = self.slots.get(&id) {
+                        slot.retarget(vp);
+                    }
+                }
+                Action::Map(..) => {}
+                Action::Unmap(id, gpadl) => match self.slots.get(&id) {
+                    Some(slot) if slot.uses(gpadl) => self.unmap_later.push((id, gpadl)),
+                    _ => self.server.unmapped(id, gpadl),
+                },
+                Action::Gone(id) => {
+                    self.slots.remove(&id);
+                }
+                Action::DropMessages => self.synic.drop_messages(),
+            }
+        }
+    }
+
+    /// Posts a message; gives it back if there is no room for it now.
+    fn post(&mut self, message: HostMessage) -> Option<HostMessage> {
+        match self.synic.post_message(message.vp, message.sint, message.payload()) {
+            Ok(()) => {}
+            Err(PostError::Full(_)) => return Some(message),
+            Err(error) => guest_warn!("An answer to the guest is lost: {error}"),
+        }
+        None
+    }
+
+    fn open(&mut self, id: OfferId, request: &OpenRequest) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return self.server.opened(id, Err(Status::UNSUCCESSFUL));
+        };
+        let (sender, wake) = (self.finished.0.clone(), self.inbox.wake.try_clone());
+        let finished = Box::new(move || {
+            // Both fail only when the bus is gone.
+            let _ = sender.send(id);
+            let _ = wake.map(|wake| wake.write(1));
+        });
+        let opened = slot.open(request, &self.ram, &self.synic, finished);
+        match &opened {
+            Ok(()) => guest_debug!("Channel {} of {} is open", request.channel.0, slot.name()),
+            Err(error) => {
+                let chain = super::worker::chain(error);
+                guest_warn!("Channel {} of {} cannot be opened: {chain}", request.channel.0, slot.name());
+            }
+        }
+        self.server.opened(id, opened.map_err(|_| Status::UNSUCCESSFUL));
+
+    }
+}

@@ -1,14 +1,26 @@
-//! What the author of a device sees: the traits that a device implements and what its channel gives it.
+//! What the author of a device sees: the traits that a device implements and what its open channel gives it.
 //!
 //! A device is a [`VmbusDevice`]: it says what it offers and makes a [`ChannelWorker`] whenever the guest opens
-//! its channel. The worker lives on a thread of its own, owns the channel's rings through [`Channel`], and is
-//! handed back to the device as a value when the channel closes. An error ends the worker and with it this
-//! channel's service, never the machine.
+//! its channel. The worker lives on a thread of its own (see [`worker`](super::worker)), reads and writes through
+//! a [`Channel`], and comes back to the device as a value when the channel closes. An error ends the worker and
+//! with it this channel's service, never the machine.
 
 use std::fmt::Debug;
 use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use thiserror::Error;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::ring::{
+    Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
+};
+use super::server::Version;
+use super::synic::{SignalError, Synic};
 use crate::guid::Guid;
+use crate::guest_debug;
+use crate::hvdef::VMBUS_SINT;
 
 /// What a device offers to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,5 +51,299 @@ bitflags::bitflags! {
         const NAMED_PIPE_MODE = 0x0010;
         /// A Hyper-V socket.
         const TLNPI_PROVIDER = 0x2000;
+    }
+}
+
+/// A device on the bus, for as long as the machine lives or until it is removed.
+///
+/// Called on the control loop: nothing in here may wait for the guest.
+pub trait VmbusDevice: Debug + Send {
+    /// Serves one opening of the channel, on a thread of its own.
+    type Worker: ChannelWorker;
+
+    /// What the guest is offered. Asked once.
+    fn offer(&self) -> Offer;
+
+    /// The guest opens the channel.
+    ///
+    /// # Errors
+    /// Any error becomes a failed OPEN_RESULT, and a line in the log.
+    fn open(&mut self, opening: &Opening) -> Result<Self::Worker, ChannelError>;
+
+    /// The channel is closed; its rings are the guest's again. `None` if the worker panicked.
+    fn closed(&mut self, worker: Option<Self::Worker>);
+}
+
+/// What a guest said when it opened a channel.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Version of the guest's connection.
+    pub version: Version,
+    /// The guest driver's 120 bytes for the device.
+    pub user_data: [u8; 120],
+}
+
+/// Serves an open channel. All calls come on the channel's thread, one at a time; none may block.
+pub trait ChannelWorker: Debug + Send + 'static {
+    /// Descriptors to watch for reading, besides the guest's doorbell. Asked once.
+    fn sources(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+
+    /// The channel is open: the first thing that the worker does.
+    ///
+    /// # Errors
+    /// End this channel's service.
+    fn start(&mut self, channel: &mut Channel) -> Result<(), ChannelError> {
+        self.doorbell(channel)
+    }
+
+    /// The guest rang: there are packets, or there is room that the worker waited for.
+    ///
+    /// # Errors
+    /// End this channel's service.
+    fn doorbell(&mut self, channel: &mut Channel) -> Result<(), ChannelError>;
+
+    /// A descriptor of [`ChannelWorker::sources`], counted from 0, is readable.
+    ///
+    /// # Errors
+    /// End this channel's service.
+    fn readable(&mut self, source: usize, channel: &mut Channel) -> Result<(), ChannelError> {
+        let _ = (source, channel);
+        Ok(())
+    }
+}
+
+/// Why a channel can no longer be served.
+#[derive(Debug, Error)]
+pub enum ChannelError {
+    /// The guest broke a ring.
+    #[error("The ring is broken")]
+    Ring(#[from] RingError),
+    /// The guest's packet is not what its type says.
+    #[error("A packet is malformed")]
+    Packet(#[from] PacketError),
+    /// A packet can never fit the ring that the guest donated.
+    #[error("The guest's incoming ring is too small")]
+    Write(#[source] WriteError),
+    /// The guest broke the device's protocol.
+    #[error("The guest broke the protocol: {0}")]
+    Protocol(String),
+    /// Something of the host's own failed.
+    #[error("The host failed")]
+    Host(#[from] std::io::Error),
+}
+
+/// How a packet was taken by the guest's incoming ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// It is in the ring.
+    Yes,
+    /// There is no room now. The guest will ring when there is; then send it again.
+    Later,
+}
+
+/// Whether to read on after a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Yes.
+    Continue,
+    /// No: what comes next stays in the ring until [`Channel::receive`] is called again.
+    Pause,
+}
+
+/// Both rings of an open channel and the interrupt that goes with them.
+#[derive(Debug)]
+pub struct Channel {
+    incoming: Incoming<RingPages>,
+    outgoing: Outgoing<RingPages>,
+    buffer: PacketBuffer,
+    interrupt: Arc<Interrupt>,
+    counters: Arc<ChannelCounters>,
+}
+
+impl Channel {
+    /// Takes over the rings as the guest set them up: `from_guest` is its outgoing ring.
+    ///
+    /// # Errors
+    /// When a ring's indices are out of range already.
+    pub fn open(
+        from_guest: RingPages,
+        to_guest: RingPages,
+        interrupt: Arc<Interrupt>,
+        counters: Arc<ChannelCounters>,
+    ) -> Result<Self, RingError> {
+        Ok(Channel {
+            incoming: Incoming::open(from_guest)?,
+            outgoing: Outgoing::open(to_guest)?,
+            buffer: PacketBuffer::new(),
+            interrupt,
+            counters,
+        })
+    }
+
+    /// Hands every packet of the guest to `take`, together with a way to answer, until the ring is empty or
+    /// `take` pauses. Answers reach the guest in one batch at the end.
+    ///
+    /// # Errors
+    /// A broken ring, or what `take` returns.
+    pub fn receive(
+        &mut self,
+        mut take: impl FnMut(&Packet<'_>, &mut Replies<'_>) -> Result<Flow, ChannelError>,
+    ) -> Result<(), ChannelError> {
+        let Channel { incoming, outgoing, buffer, interrupt, counters } = self;
+        let mut flow = Flow::Continue;
+        while flow == Flow::Continue {
+            incoming.mask()?;
+            let mut replies = Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
+            while flow == Flow::Continue {
+                let Some(packet) = incoming.next(buffer)? else { break };
+                flow = take(&packet, &mut replies)?;
+            }
+            if incoming.commit()? {
+                interrupt.raise(counters);
+            }
+            if !incoming.unmask()? {
+                break;
+            }
+        }
+        self.flush()?;
+        Ok(())
+    }
+
+    /// Sends one packet at once.
+    ///
+    /// # Errors
+    /// A broken ring, or a packet that the ring can never carry.
+    pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
+        let Channel { outgoing, interrupt, counters, .. } = self;
+        let sent = Replies { outgoing, interrupt, counters }.send(packet)?;
+        self.flush()?;
+        Ok(sent)
+    }
+
+    /// For guests that lose interrupts which come before they have seen OPEN_RESULT: interrupts once more if a
+    /// ring is in a state in which it should have been interrupted.
+    pub(super) fn unstick(&mut self) -> Result<(), ChannelError> {
+        if self.outgoing.reader_is_stuck()? || self.incoming.writer_is_stuck()? {
+            self.interrupt.raise(&self.counters);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ChannelError> {
+        if self.outgoing.commit()? {
+            self.interrupt.raise(&self.counters);
+        }
+        self.counters.note(&self.incoming, &self.outgoing);
+        Ok(())
+    }
+}
+
+/// Writes answers while packets are read; see [`Channel::receive`].
+#[derive(Debug)]
+pub struct Replies<'a> {
+    outgoing: &'a mut Outgoing<RingPages>,
+    interrupt: &'a Interrupt,
+    counters: &'a ChannelCounters,
+}
+
+impl Replies<'_> {
+    /// Puts a packet into the guest's incoming ring.
+    ///
+    /// # Errors
+    /// A broken ring, or a packet that the ring can never carry.
+    pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
+        loop {
+            match self.outgoing.write(packet) {
+                Ok(()) => return Ok(Sent::Yes),
+                Err(WriteError::Full { need, .. }) => {
+                    // The guest makes room only by reading what it can see.
+                    if self.outgoing.commit()? {
+                        self.interrupt.raise(self.counters);
+                    }
+                    if !self.outgoing.wait_for_room(need)? {
+                        return Ok(Sent::Later);
+                    }
+                }
+                Err(WriteError::Ring(error)) => return Err(error.into()),
+                Err(error) => return Err(ChannelError::Write(error)),
+            }
+        }
+    }
+}
+
+/// The host's doorbell of one channel: an event flag on the virtual processor that the guest named.
+#[derive(Debug)]
+pub struct Interrupt {
+    synic: Arc<dyn Synic>,
+    flag: u16,
+    /// [`NO_VP`] while the guest wants no interrupts.
+    target: AtomicU32,
+}
+
+/// Target of a channel whose guest wants no interrupts (`VP_INDEX_DISABLE_INTERRUPT` on the wire).
+const NO_VP: u32 = u32::MAX;
+
+impl Interrupt {
+    /// Interrupts by `flag` on `target`.
+    #[must_use]
+    pub fn new(synic: Arc<dyn Synic>, flag: u16, target: Option<u32>) -> Self {
+        Interrupt { synic, flag, target: AtomicU32::new(target.unwrap_or(NO_VP)) }
+    }
+
+    /// Interrupts another virtual processor from now on, and once at once: an interrupt on its way to the old one
+    /// may have been missed.
+    pub fn retarget(&self, target: Option<u32>, counters: &ChannelCounters) {
+        self.target.store(target.unwrap_or(NO_VP), Ordering::SeqCst);
+        self.raise(counters);
+    }
+
+    fn raise(&self, counters: &ChannelCounters) {
+        let target = self.target.load(Ordering::SeqCst);
+        if target == NO_VP {
+            return;
+        }
+        match self.synic.signal_event(target, VMBUS_SINT, self.flag) {
+            Ok(()) => {
+                counters.signals_out.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error @ SignalError::NoPage(_)) => guest_debug!("An interrupt is lost: {error}"),
+            Err(error) => log::error!("An interrupt is lost: {error}"),
+        }
+    }
+}
+
+/// What has passed through a channel since it was opened.
+#[derive(Debug, Default)]
+pub struct ChannelCounters {
+    /// Packets from the guest.
+    pub packets_in: AtomicU64,
+    /// Bytes of these in the ring, headers and trailers included.
+    pub bytes_in: AtomicU64,
+    /// Packets to the guest.
+    pub packets_out: AtomicU64,
+    /// Bytes of these in the ring, headers and trailers included.
+    pub bytes_out: AtomicU64,
+    /// Times that the guest rang.
+    pub signals_in: AtomicU64,
+    /// Times that the guest was interrupted.
+    pub signals_out: AtomicU64,
+}
+
+impl ChannelCounters {
+    fn note(&self, incoming: &Incoming<RingPages>, outgoing: &Outgoing<RingPages>) {
+        let (from_guest, to_guest) = (incoming.counters(), outgoing.counters());
+        self.packets_in.store(from_guest.packets, Ordering::Relaxed);
+        self.bytes_in.store(from_guest.bytes, Ordering::Relaxed);
+        self.packets_out.store(to_guest.packets, Ordering::Relaxed);
+        self.bytes_out.store(to_guest.bytes, Ordering::Relaxed);
+    }
+
+    /// Takes the rings of the guest's doorbell since the last time.
+    pub(super) fn note_doorbell(&self, doorbell: &EventFd) {
+        let rings = doorbell.read().unwrap_or(0);
+        self.signals_in.fetch_add(rings, Ordering::Relaxed);
     }
 }

@@ -25,5 +25,7 @@ pub mod gpadl;
 pub mod protocol;
 pub mod ring;
 pub mod server;
+mod slot;
 pub mod synic;
+pub mod table;
 pub mod worker;

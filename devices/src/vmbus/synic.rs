@@ -26,6 +26,9 @@ pub enum PostError {
     /// SINTs are 0 to 15.
     #[error("There is no SINT {0}")]
     NoSint(u8),
+    /// Payloads have at most 240 bytes.
+    #[error("A message of {0} bytes does not fit its slot")]
+    TooLong(usize),
 }
 
 /// Why an event flag was not set.
@@ -37,8 +40,8 @@ pub enum SignalError {
     /// No such virtual processor.
     #[error("There is no VP {0}")]
     NoVp(u32),
-    /// SINTs are 0 to 15.
-    #[error("There is no SINT {0}")]
+    /// No event flags are routed to this SINT.
+    #[error("SINT {0} has no event flags")]
     NoSint(u8),
     /// Flags are 0 to 2047.
     #[error("There is no event flag {0}")]

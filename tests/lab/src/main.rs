@@ -1,2 +1,149 @@
-//! stub
-fn main() {}
+//! `cargo lab`: runs busman with real guests, wherever this machine can run them.
+//!
+//! The way down: a command here → lab.rs (everything ready) → vm.rs (one guest) → session.rs and wire.rs (the
+//! stream) → agent.rs (where the KVM is: here, or in the L1 of nested.rs).
+
+mod agent;
+mod busman;
+mod cache;
+mod cpio;
+mod demo;
+mod guest;
+mod host;
+mod kernel;
+mod lab;
+mod measure;
+mod nested;
+mod packages;
+mod progress;
+mod sample;
+mod session;
+mod suite;
+mod table;
+mod terminal;
+mod tests;
+mod vm;
+mod vmm;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use lab::{Lab, Wishes};
+
+/// Run busman with real Linux guests: a demo, any command line, the tests, the measures.
+#[derive(Debug, Parser)]
+#[command(name = "cargo lab", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Where guests run [default: here if /dev/kvm has Hyper-V emulation, else nested]
+    #[arg(long, global = true, value_name = "PLACE")]
+    place: Option<host::Place>,
+    /// The VMM; another one than busman tells whether a failure is the lab's
+    #[arg(long, global = true, default_value = "busman", hide = true)]
+    vmm: vmm::Vmm,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot a Linux guest, show what goes over its VMBus, shut it down
+    Demo,
+    /// Run a busman command line, for instance: cargo lab run -- run --help
+    Run {
+        /// busman's arguments; files that it writes must be in the current folder
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// A shell in a guest, on this terminal
+    Shell,
+    /// Run everything that tells whether this tree is good, or one family of whole-VM tests
+    Test {
+        /// boot, bus or services
+        family: Option<String>,
+        /// Only the family's tests whose names contain this
+        #[arg(requires = "family")]
+        filter: Option<String>,
+    },
+    /// Print a family's figures as a table
+    Measure(measure::Options),
+    /// Any program where guests run
+    #[command(hide = true)]
+    Exec {
+        #[arg(last = true, required = true)]
+        program: Vec<String>,
+    },
+    /// The lab's agent, started by the lab itself
+    #[command(hide = true)]
+    Agent { port: PathBuf },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let wishes = Wishes {
+        place: cli.place,
+        vmm: cli.vmm,
+    };
+    match cli.command {
+        Command::Demo => demo::run(wishes),
+        Command::Measure(options) => measure::run(wishes, &options),
+        Command::Run { arguments } => {
+            let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
+            if arguments.is_empty() {
+                let example = vmm::Guest::new("shell").program(
+                    wishes.vmm,
+                    Path::new("busman"),
+                    &lab.images,
+                    Path::new("report.json"),
+                )?;
+                let quoted = |word: &String| {
+                    if word.contains(' ') {
+                        format!("\"{word}\"")
+                    } else {
+                        word.clone()
+                    }
+                };
+                let words: Vec<String> = example.args.iter().map(quoted).collect();
+                println!(
+                    "For instance, a guest with a shell:\n  cargo lab run -- {}",
+                    words.join(" ")
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+            let path = lab.busman.clone();
+            terminal::run(&mut lab, path, arguments)
+        }
+        Command::Shell => {
+            let mut lab = Lab::prepare(wishes, Vec::new())?;
+            let report = lab.logs().join("report-shell.json");
+            let program =
+                vmm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
+            terminal::run(&mut lab, program.path, program.args)
+        }
+        Command::Test { family, filter } => {
+            suite::run(wishes, family.as_deref(), filter.as_deref())
+        }
+        Command::Exec { program } => {
+            let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
+            let (path, arguments) = program
+                .split_first()
+                .map_or((String::new(), Vec::new()), |(p, a)| {
+                    (p.clone(), a.to_vec())
+                });
+            terminal::run(&mut lab, path.into(), arguments)
+        }
+        Command::Agent { port } => agent::serve_port(&port).map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -62,6 +62,15 @@ pub struct OpenRequest {
     pub user_data: [u8; 120],
 }
 
+impl OpenRequest {
+    /// The page numbers of the guest's outgoing ring and of its incoming ring.
+    #[must_use]
+    pub fn ring_pfns(&self) -> (&[u64], &[u64]) {
+        let pfns = self.ring.ranges.first().map_or(&[][..], |range| &range.pfns);
+        pfns.split_at_checked(self.downstream_page_offset as usize).unwrap_or((pfns, &[]))
+    }
+}
+
 /// What the bus is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

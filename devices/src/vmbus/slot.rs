@@ -1,0 +1,173 @@
+//! A device's place on the bus: the device, and its channel's thread while the guest has it open.
+//!
+//! The bus knows its slots as [`AnySlot`]; behind it each device keeps the type of its own worker.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::channel::{Channel, ChannelCounters, ChannelError, Interrupt, Opening, VmbusDevice};
+use super::gpadl::GpadlId;
+use super::ring::{RingError, RingPages};
+use super::server::OpenRequest;
+use super::synic::Synic;
+use super::table::ChannelRow;
+use super::worker::{ChannelThread, Finished, Work};
+use crate::mem::{GuestRam, MemError, Pages};
+
+/// Why a channel cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The thread of the last opening has not been joined.
+    #[error("The channel is open already")]
+    Busy,
+    /// A ring page is not RAM.
+    #[error("The rings are not usable")]
+    Memory(#[from] MemError),
+    /// The rings are too small or their indices out of range.
+    #[error("The rings are not usable")]
+    Ring(#[from] RingError),
+    /// The device refuses.
+    #[error("The device refuses")]
+    Device(#[from] ChannelError),
+    /// The host gives no descriptor, thread or doorbell.
+    #[error("The host cannot serve the channel")]
+    Host(#[from] std::io::Error),
+}
+
+/// A slot whose device's type the bus need not know.
+pub(super) trait AnySlot: Debug + Send {
+    fn name(&self) -> &str;
+    fn open(
+        &mut self,
+        request: &OpenRequest,
+        ram: &GuestRam,
+        synic: &Arc<dyn Synic>,
+        finished: Finished,
+    ) -> Result<(), OpenError>;
+    /// Asks the channel's thread to end; `false` if there is none.
+    fn stop(&mut self) -> bool;
+    /// Waits for the thread and gives its worker back to the device. Returns whether the thread was asked to
+    /// stop; without a thread, `false`.
+    fn join(&mut self, synic: &dyn Synic) -> bool;
+    fn retarget(&self, vp: Option<u32>);
+    /// Whether the channel's thread may still touch this GPADL.
+    fn uses(&self, gpadl: GpadlId) -> bool;
+    /// Adds what this opening, or the last, has counted.
+    fn count(&self, synic: &dyn Synic, row: &mut ChannelRow);
+}
+
+#[derive(Debug)]
+pub(super) struct Slot<D: VmbusDevice> {
+    name: String,
+    device: D,
+    running: Option<Running<D>>,
+    /// The last opening, for tables; kept when the channel closes.
+    last: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Running<D: VmbusDevice> {
+    thread: ChannelThread<D::Worker>,
+    interrupt: Arc<Interrupt>,
+    ring_gpadl: GpadlId,
+    connection_id: u32,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Opened {
+    counters: Arc<ChannelCounters>,
+    /// Doorbells through user space, as of when the channel closed.
+    exits: u64,
+}
+
+impl<D: VmbusDevice> Slot<D> {
+    pub(super) fn new(name: String, device: D) -> Self {
+        Slot { name, device, running: None, last: None }
+    }
+}
+
+impl<D: VmbusDevice> AnySlot for Slot<D> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(
+        &mut self,
+        request: &OpenRequest,
+        ram: &GuestRam,
+        synic: &Arc<dyn Synic>,
+        finished: Finished,
+    ) -> Result<(), OpenError> {
+        if self.running.is_some() {
+            return Err(OpenError::Busy);
+        }
+        let (from_guest, to_guest) = request.ring_pfns();
+        let from_guest = RingPages::new(Pages::resolve(ram, from_guest)?)?;
+        let to_guest = RingPages::new(Pages::resolve(ram, to_guest)?)?;
+        let counters = Arc::new(ChannelCounters::default());
+        let interrupt = Arc::new(Interrupt::new(Arc::clone(synic), request.event_flag, request.target_vp));
+        let channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
+        let doorbell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let opening = Opening { version: request.version, user_data: request.user_data };
+        let worker = self.device.open(&opening)?;
+        // Bound before the guest learns that the channel is open: its first ring must not be lost.
+        let connection_id = request.connection_id;
+        if let Err(error) = synic.bind_event(connection_id, &doorbell) {
+            self.device.closed(Some(worker));
+            return Err(error.into());
+        }
+        let work = Work { worker, channel, doorbell, counters: Arc::clone(&counters) };
+        let thread = match ChannelThread::start(&self.name, work, finished) {
+            Ok(thread) => thread,
+            Err(error) => {
+                synic.unbind_event(connection_id);
+                self.device.closed(None);
+                return Err(error.into());
+            }
+        };
+        let ring_gpadl = request.ring_gpadl;
+        self.running = Some(Running { thread, interrupt, ring_gpadl, connection_id, stopping: false });
+        self.last = Some(Opened { counters, exits: 0 });
+        Ok(())
+    }
+
+    fn stop(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        running.stopping = true;
+        running.thread.stop();
+        true
+    }
+
+    fn join(&mut self, synic: &dyn Synic) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        if let Some(last) = &mut self.last {
+            last.exits = synic.event_exits(running.connection_id);
+        }
+        synic.unbind_event(running.connection_id);
+        self.device.closed(running.thread.join());
+        running.stopping
+    }
+
+    fn retarget(&self, vp: Option<u32>) {
+        if let (Some(running), Some(last)) = (&self.running, &self.last) {
+            running.interrupt.retarget(vp, &last.counters);
+        }
+    }
+
+    fn uses(&self, gpadl: GpadlId) -> bool {
+        self.running.as_ref().is_some_and(|running| running.ring_gpadl == gpadl)
+    }
+
+    fn count(&self, synic: &dyn Synic, row: &mut ChannelRow) {
+        let Some(last) = &self.last else { return };
+        let exits = match &self.running {
+            Some(running) => synic.event_exits(running.connection_id),
+            None => last.exits,
+        };
+        row.count(&last.counters, exits);
+    }
+}

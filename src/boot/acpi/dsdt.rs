@@ -1,0 +1,147 @@
+//! The DSDT: the devices that an OS can only learn of from AML, and the S5 sleep state.
+
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Method, Name, Or, Package, Path,
+    ResourceTemplate, Return, Scope, ZERO,
+};
+use acpi_tables::{Aml, AmlSink};
+
+use super::{Machine, Raw, header, processor_uid};
+use crate::layout::{self, gsi, port};
+
+/// `_STA`: present, enabled, shown, working.
+const WORKING: u8 = 0x0f;
+/// `_STA` without the enabled bit.
+const NOT_ENABLED: u8 = 0x0d;
+
+pub(super) fn build(machine: &Machine) -> Raw {
+    let mut aml = Vec::new();
+    // SLP_TYP 0 in both PM1 control registers is S5.
+    Name::new("_S5_".into(), &Package::new(vec![&ZERO, &ZERO, &ZERO, &ZERO])).to_aml_bytes(&mut aml);
+    let mut devices = Vec::new();
+    processors(machine.cpus, &mut devices);
+    module_device(machine.memory, &mut devices);
+    serial_port(&mut devices);
+    cmos_clock(&mut devices);
+    aml.append(&mut Scope::raw("\\_SB_".into(), devices));
+
+    let mut dsdt = header(*b"DSDT", 2);
+    dsdt.append_slice(&aml);
+    Raw(dsdt)
+}
+
+fn processors(cpus: u32, aml: &mut Vec<u8>) {
+    for id in 0..cpus {
+        let uid = processor_uid(id);
+        Device::new(
+            Path::new(&format!("P{uid:03X}")),
+            vec![&Name::new("_HID".into(), &"ACPI0007"), &Name::new("_UID".into(), &uid)],
+        )
+        .to_aml_bytes(aml);
+    }
+}
+
+/// The module device owns the MMIO windows; guests look for them from the bus device upwards.
+fn module_device(memory: u64, aml: &mut Vec<u8>) {
+    let low = layout::LOW_MMIO;
+    let high = layout::high_mmio(memory);
+    let as_u32 = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
+    let cacheable = AddressSpaceCacheable::Cacheable;
+    Device::new(
+        "VMOD".into(),
+        vec![
+            &Name::new("_HID".into(), &"ACPI0004"),
+            &Name::new("_UID".into(), &ZERO),
+            &Name::new(
+                "_CRS".into(),
+                &ResourceTemplate::new(vec![
+                    &AddressSpace::<u32>::new_memory(
+                        cacheable,
+                        true,
+                        as_u32(low.start),
+                        as_u32(low.end - 1),
+                        None,
+                    ),
+                    &AddressSpace::<u64>::new_memory(
+                        AddressSpaceCacheable::Cacheable,
+                        true,
+                        high.start,
+                        high.end - 1,
+                        None,
+                    ),
+                ]),
+            ),
+            &VmbusDevice,
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+/// The device that VMBus drivers bind to. Its interrupt is for guests of the RHEL 6 era only; the methods are
+/// what Windows expects of any device that it may stop and start.
+struct VmbusDevice;
+
+impl Aml for VmbusDevice {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        let sta = Path::new("STA_");
+        Device::new(
+            "VMBS".into(),
+            vec![
+                &Name::new("STA_".into(), &WORKING),
+                &Name::new("_ADR".into(), &ZERO),
+                &Name::new("_DDN".into(), &"VMBUS"),
+                &Name::new("_HID".into(), &"VMBus"),
+                &Name::new("_UID".into(), &ZERO),
+                &Method::new("_DIS".into(), 0, false, vec![&And::new(&sta, &sta, &NOT_ENABLED)]),
+                &Method::new("_PS0".into(), 0, false, vec![&Or::new(&sta, &sta, &WORKING)]),
+                &Method::new("_PS3".into(), 0, false, vec![]),
+                &Method::new("_STA".into(), 0, false, vec![&Return::new(&sta)]),
+                &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&Irq(gsi::VMBUS)])),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}
+
+fn serial_port(aml: &mut Vec<u8>) {
+    Device::new(
+        "COM1".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0501")),
+            &Name::new("_UID".into(), &1u8),
+            &Name::new(
+                "_CRS".into(),
+                &ResourceTemplate::new(vec![&IO::new(port::COM1, port::COM1, 1, 8), &Irq(gsi::COM1)]),
+            ),
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+fn cmos_clock(aml: &mut Vec<u8>) {
+    Device::new(
+        "RTC0".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0B00")),
+            &Name::new(
+                "_CRS".into(),
+                &ResourceTemplate::new(vec![&IO::new(port::CMOS, port::CMOS, 1, 2), &Irq(gsi::RTC)]),
+            ),
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+/// The small interrupt descriptor (ACPI 6.5, 6.4.2.1), edge, active high, exclusive: what ISA devices have, and
+/// what acpi_tables lacks.
+struct Irq(u32);
+
+impl Aml for Irq {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        const DESCRIPTOR: u8 = 0x23;
+        const EDGE: u8 = 1 << 0;
+        sink.byte(DESCRIPTOR);
+        sink.word(1 << self.0);
+        sink.byte(EDGE);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the guest finds in its RAM when VP 0 starts: a kernel, its boot structures and the ACPI tables.
+//!
+//! [`linux::load`] boots a Linux kernel without firmware and says how VP 0 has to start ([`Entry`]);
+//! [`acpi::write`] lays down the tables. Both only write to guest RAM: no KVM here, and nothing is kept.
+
+pub mod acpi;
+mod entry;
+pub mod linux;
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use vm_memory::GuestMemoryError;
+
+pub use entry::Entry;
+
+/// Files and text that a direct boot starts from.
+#[derive(Clone, Debug)]
+pub struct BootSource {
+    /// bzImage, or ELF with a PVH note.
+    pub kernel: PathBuf,
+    /// Initial RAM disk, if any.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+/// Why a guest cannot be booted.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// A file is missing or unreadable.
+    #[error("Cannot read {what} {}", path.display())]
+    Read {
+        /// Kernel or initrd.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither of the two formats.
+    #[error("{} is no kernel that can be booted: it is neither a bzImage (vmlinuz) nor an ELF file (vmlinux)", .0.display())]
+    NotAKernel(PathBuf),
+    /// A bzImage too old or without 64-bit code.
+    #[error("{} has no 64-bit entry; busman boots x86-64 kernels only", .0.display())]
+    NoLongModeEntry(PathBuf),
+    /// An ELF file without the note that names its entry.
+    #[error("{} is an ELF file without a PVH entry; build it with CONFIG_PVH=y or give the bzImage instead", .0.display())]
+    NoPvhEntry(PathBuf),
+    /// linux-loader refused the image.
+    #[error("Cannot load kernel {}", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// What it found.
+        #[source]
+        source: linux_loader::loader::Error,
+    },
+    /// Not enough RAM below the gap.
+    #[error(
+        "{what} needs guest memory up to {needed} MiB, but {available} MiB are there; give more with --memory"
+    )]
+    DoesNotFit {
+        /// Kernel, or kernel and initrd.
+        what: &'static str,
+        /// MiB that would be enough.
+        needed: u64,
+        /// MiB there are.
+        available: u64,
+    },
+    /// The kernel would cut it off silently.
+    #[error("The kernel command line has {len} bytes; this kernel takes {max}")]
+    CmdlineTooLong {
+        /// Its length.
+        len: usize,
+        /// The kernel's limit.
+        max: usize,
+    },
+    /// The kernel would read it only up to there.
+    #[error("The kernel command line contains a NUL byte")]
+    CmdlineNul,
+    /// Our own structures do not fit: RAM is far too small.
+    #[error("Cannot write boot structures to guest RAM")]
+    Write(#[from] GuestMemoryError),
+}

@@ -1,0 +1,138 @@
+//! The command line, as clap sees it. What the options mean is [`config`](crate::config)'s.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{Config, ConfigError, Options};
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  Boot a kernel with its initrd; the console is this terminal:
+    busman run --kernel /boot/vmlinuz --initrd initrd.img --cpus 2 --memory 2G
+
+  The same from a file (names are those of the options; the command line wins):
+    busman run --config guest.toml --memory 4G
+
+  Without direct timers, and without the clock service:
+    busman run --config guest.toml --hyperv default,-stimer-direct --devices shutdown,heartbeat
+
+While the guest runs, Ctrl-A is the escape key: Ctrl-A h shows help, Ctrl-A s asks the guest to
+power off, Ctrl-A x stops at once. SIGTERM and SIGINT also ask; a second one stops at once.
+
+Exit codes: 0 the guest powered off (or rebooted, with --once), 1 something went wrong, 2 usage.
+BUSMAN_LOG=debug shows more of what happens.";
+
+/// Runs virtual machines on KVM that look like Hyper-V generation 2 machines
+#[derive(Debug, Parser)]
+#[command(name = "busman", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a virtual machine until its guest powers off
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
+    /// Print completions for a shell, for instance: source <(busman completions bash)
+    Completions {
+        /// Your shell
+        shell: Shell,
+    },
+}
+
+/// Arguments of `busman run`.
+#[derive(clap::Args, Debug)]
+pub struct Run {
+    /// TOML file with these options, names as here: kernel = "vmlinuz"
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// The options themselves.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+impl Run {
+    /// Merges file and command line and checks the result.
+    ///
+    /// # Errors
+    /// A sentence for the user; see [`ConfigError`].
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let file = match &self.config {
+            Some(path) => Options::from_file(path)?,
+            None => Options::default(),
+        };
+        self.options.or(file).check()
+    }
+}
+
+/// Writes a completion script.
+pub fn completions(shell: Shell, out: &mut dyn Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "busman", out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MemorySize;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    fn options(line: &str) -> Options {
+        match parse(line).unwrap().command {
+            Command::Run(run) => run.options,
+            Command::Completions { .. } => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_are_understood() {
+        let options = options(
+            "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
+             --devices shutdown,heartbeat --once --report r",
+        );
+        let wanted = Options {
+            kernel: Some("k".into()),
+            initrd: Some("i".into()),
+            cmdline: Some("-quiet".into()),
+            cpus: Some(4),
+            memory: Some(MemorySize(512 << 20)),
+            hyperv: Some("-ipi,+reset".into()),
+            devices: Some(vec!["shutdown".into(), "heartbeat".into()]),
+            once: true,
+            report: Some("r".into()),
+        };
+        assert_eq!(options, wanted);
+    }
+
+    #[test]
+    fn a_wrong_size_is_a_usage_error_with_the_reason() {
+        let error = parse("busman run --memory 12").unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::ValueValidation, 2));
+        assert!(error.to_string().contains("12 has no unit; write 12M or 12G"), "{error}");
+    }
+
+    #[test]
+    fn completions_know_the_options() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            completions(shell, &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("hyperv") && script.contains("memory"), "{shell}");
+        }
+    }
+}

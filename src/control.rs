@@ -1,0 +1,113 @@
+//! What a user can ask of a running machine, whichever way the request comes in.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A request to the control loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Ask the guest to power off.
+    Shutdown,
+    /// Ask the guest to reboot.
+    Reboot,
+    /// Ask the guest to hibernate.
+    Hibernate,
+    /// Stop the machine at once; the guest is not asked.
+    Stop,
+    /// Print the table of channels.
+    Channels,
+    /// Take a device off the bus, by name.
+    Remove(String),
+    /// Put a device back on the bus, by name.
+    Add(String),
+    /// Print [`HELP`].
+    Help,
+}
+
+/// Why a request is none.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CommandError {
+    /// No such word.
+    #[error(
+        "Unknown command {0:?}; commands are channels, shutdown, reboot, hibernate, stop, remove, add and help"
+    )]
+    Unknown(String),
+    /// The word needs a device.
+    #[error("{0} needs the name of a device, for instance: {0} heartbeat")]
+    NeedsName(&'static str),
+    /// Something follows that has no meaning.
+    #[error("Too many words: {0:?} has no meaning here")]
+    TooMany(String),
+    /// A key after the escape key that means nothing.
+    #[error("Ctrl-A {0} has no meaning; Ctrl-A h shows the keys")]
+    UnknownKey(char),
+}
+
+/// Keys and commands, for the terminal.
+pub const HELP: &str = "\
+Ctrl-A s       ask the guest to power off
+Ctrl-A r       ask the guest to reboot
+Ctrl-A x       stop the machine at once
+Ctrl-A t       print the table of channels
+Ctrl-A c       type a command: channels, shutdown, reboot, hibernate, stop,
+               remove NAME, add NAME (shutdown, heartbeat, timesync), help
+Ctrl-A h       this help
+Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
+
+impl FromStr for Command {
+    type Err = CommandError;
+
+    fn from_str(line: &str) -> Result<Self, CommandError> {
+        let mut words = line.split_whitespace();
+        let word = words.next().unwrap_or_default();
+        let mut name = |verb| words.next().map(str::to_owned).ok_or(CommandError::NeedsName(verb));
+        let command = match word {
+            "shutdown" => Command::Shutdown,
+            "reboot" => Command::Reboot,
+            "hibernate" => Command::Hibernate,
+            "stop" => Command::Stop,
+            "channels" => Command::Channels,
+            "remove" => Command::Remove(name("remove")?),
+            "add" => Command::Add(name("add")?),
+            "help" => Command::Help,
+            _ => return Err(CommandError::Unknown(word.to_owned())),
+        };
+        words.next().map_or(Ok(command), |word| Err(CommandError::TooMany(word.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_commands() {
+        let table = [
+            ("shutdown", Command::Shutdown),
+            ("  reboot ", Command::Reboot),
+            ("hibernate", Command::Hibernate),
+            ("stop", Command::Stop),
+            ("channels", Command::Channels),
+            ("remove heartbeat", Command::Remove("heartbeat".into())),
+            ("add\ttimesync", Command::Add("timesync".into())),
+            ("help", Command::Help),
+        ];
+        for (line, command) in table {
+            assert_eq!(line.parse(), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let parse = |line: &str| line.parse::<Command>().unwrap_err();
+        assert_eq!(parse("shutdwon"), CommandError::Unknown("shutdwon".into()));
+        assert_eq!(parse(""), CommandError::Unknown(String::new()));
+        assert_eq!(
+            parse("remove").to_string(),
+            "remove needs the name of a device, for instance: remove heartbeat"
+        );
+        assert_eq!(parse("add a b"), CommandError::TooMany("b".into()));
+        assert_eq!(parse("stop now"), CommandError::TooMany("now".into()));
+    }
+}

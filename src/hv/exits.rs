@@ -1,0 +1,240 @@
+//! What happens when a virtual processor leaves the guest for something that KVM does not do.
+//!
+//! Called by [`super::vcpu`] on the VP's own thread. Nothing in here waits for the guest or for another thread of
+//! the machine: port and memory accesses go to register files, hypercalls to queues.
+
+use std::io;
+use std::sync::Arc;
+
+use devices::hvdef::{HvStatus, PostMessageInput, hypercall, msr};
+use devices::legacy::{MmioBus, PortBus};
+use devices::mem::GuestRam;
+use devices::vmbus::bus::MessagePort;
+use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, Msrs, kvm_msr_entry};
+use kvm_ioctls::{ReadMsrExit, VcpuExit, VcpuFd, WriteMsrExit};
+use vm_memory::{Bytes, GuestAddress};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::counters::ExitCounters;
+use super::crash::{CrashRegisters, CrashWrite};
+use super::ioctl::{self, HypervExit};
+use super::synic::KvmSynic;
+use crate::events::{EventSender, MachineEvent};
+
+/// Where the exits of one virtual processor go.
+#[derive(Debug)]
+pub struct ExitHandler {
+    /// Index of the virtual processor.
+    pub vp: u32,
+    /// Port devices.
+    pub ports: Arc<PortBus>,
+    /// Memory-mapped devices.
+    pub mmio: Arc<MmioBus>,
+    /// Messages and doorbells.
+    pub synic: Arc<KvmSynic>,
+    /// The way to the bus.
+    pub messages: MessagePort,
+    /// Crash registers; `None` if the guest is shown none.
+    pub crash: Option<Arc<CrashRegisters>>,
+    /// The guest's RAM.
+    pub ram: GuestRam,
+    /// The way to the control loop.
+    pub events: EventSender,
+    /// Counts every exit.
+    pub counters: Arc<ExitCounters>,
+}
+
+/// Whether the virtual processor goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Back into the guest.
+    Run,
+    /// The thread ends; the control loop knows why.
+    Stop,
+}
+
+/// What is left to do when the exit no longer borrows the virtual processor.
+enum Rest {
+    Nothing,
+    Hyperv,
+    Port,
+    Crash(CrashWrite),
+    Send(MachineEvent),
+}
+
+impl ExitHandler {
+    /// Runs the guest until it comes out, and serves what it came out for.
+    pub fn run_once(&self, vcpu: &mut VcpuFd) -> Next {
+        let rest = match vcpu.run() {
+            Ok(exit) => self.serve(exit),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                self.counters.kick.count();
+                vcpu.set_kvm_immediate_exit(0);
+                Rest::Nothing
+            }
+            Err(error) => {
+                Rest::Send(MachineEvent::Failed(format!("KVM cannot run VP {}: {}", self.vp, io::Error::from(error))))
+            }
+        };
+        match rest {
+            Rest::Nothing => Next::Run,
+            Rest::Hyperv => self.serve_hyperv(vcpu),
+            Rest::Port => self.serve_port(vcpu),
+            Rest::Crash(write) => {
+                let report = self.crash.as_ref().map(|crash| crash.report(write, &self.ram, guest_os_id(vcpu)));
+                if let Some(report) = report {
+                    self.events.send(MachineEvent::Crashed(report));
+                }
+                Next::Run
+            }
+            Rest::Send(event) => {
+                self.events.send(event);
+                Next::Stop
+            }
+        }
+    }
+
+    fn serve(&self, exit: VcpuExit<'_>) -> Rest {
+        let counter = match &exit {
+            VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => &self.counters.io,
+            VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..) => &self.counters.mmio,
+            VcpuExit::X86Rdmsr(..) | VcpuExit::X86Wrmsr(..) => &self.counters.msr,
+            VcpuExit::SystemEvent(..) => &self.counters.system_event,
+            // Counted by what it turns out to be.
+            VcpuExit::Hyperv => return Rest::Hyperv,
+            _ => &self.counters.other,
+        };
+        counter.count();
+        match exit {
+            VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => return Rest::Port,
+            VcpuExit::MmioRead(address, data) => self.mmio.read(address, data),
+            VcpuExit::MmioWrite(address, data) => self.mmio.write(address, data),
+            VcpuExit::X86Rdmsr(exit) => self.read_msr(exit),
+            VcpuExit::X86Wrmsr(exit) => return self.write_msr(exit),
+            VcpuExit::Shutdown => return Rest::Send(MachineEvent::TripleFault),
+            VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) => return Rest::Send(MachineEvent::Reset),
+            VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _) => return Rest::Send(MachineEvent::PowerOff),
+            VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen => {}
+            other => {
+                let text = format!("VP {} cannot go on: {other:?}", self.vp);
+                return Rest::Send(MachineEvent::Failed(text));
+            }
+        }
+        Rest::Nothing
+    }
+
+    fn serve_port(&self, vcpu: &mut VcpuFd) -> Next {
+        if let Some(exit) = ioctl::port_exit(vcpu) {
+            for access in exit.data.chunks_mut(exit.size) {
+                if exit.is_write {
+                    self.ports.write(exit.port, access);
+                } else {
+                    self.ports.read(exit.port, access);
+                }
+            }
+        }
+        Next::Run
+    }
+
+    fn read_msr(&self, exit: ReadMsrExit<'_>) {
+        match self.crash.as_ref().and_then(|crash| crash.read(exit.index)) {
+            Some(value) => {
+                *exit.data = value;
+                *exit.error = 0;
+            }
+            None => *exit.error = 1,
+        }
+    }
+
+    fn write_msr(&self, exit: WriteMsrExit<'_>) -> Rest {
+        match self.crash.as_ref().and_then(|crash| crash.write(exit.index, exit.data)) {
+            Some(write) => {
+                *exit.error = 0;
+                if write.reports { Rest::Crash(write) } else { Rest::Nothing }
+            }
+            None => {
+                *exit.error = 1;
+                Rest::Nothing
+            }
+        }
+    }
+
+    fn serve_hyperv(&self, vcpu: &mut VcpuFd) -> Next {
+        match ioctl::hyperv_exit(vcpu) {
+            Some(HypervExit::Synic { event_page, message_page, .. }) => {
+                self.counters.synic.count();
+                self.synic.set_pages(self.vp, event_page, message_page);
+            }
+            Some(HypervExit::Hypercall { input, params }) => {
+                let status = self.hypercall(input, params);
+                ioctl::set_hypercall_result(vcpu, status as u64);
+            }
+            Some(HypervExit::Other(_)) | None => self.counters.other.count(),
+        }
+        Next::Run
+    }
+
+    fn hypercall(&self, input: u64, params: [u64; 2]) -> HvStatus {
+        let [first, _] = params;
+        let code = (input & 0xFFFF) as u16;
+        match code {
+            hypercall::POST_MESSAGE => {
+                self.counters.post_message.count();
+                // 256 bytes do not fit into registers.
+                if input & hypercall::FAST != 0 {
+                    return HvStatus::InvalidHypercallCode;
+                }
+                self.post_message(first)
+            }
+            hypercall::SIGNAL_EVENT => {
+                self.counters.signal_event.count();
+                // KVM has loaded the value, also for the slow form. Bits 47:32 are a flag number that no VMBus
+                // client uses; bits 63:48 are reserved.
+                if first >> 48 != 0 {
+                    return HvStatus::InvalidHypercallInput;
+                }
+                let connection_id = (first & u64::from(u32::MAX)) as u32;
+                if self.synic.doorbell_exit(connection_id) {
+                    HvStatus::Success
+                } else {
+                    HvStatus::InvalidConnectionId
+                }
+            }
+            _ => {
+                self.counters.other.count();
+                HvStatus::InvalidHypercallCode
+            }
+        }
+    }
+
+    fn post_message(&self, address: u64) -> HvStatus {
+        if address % 8 != 0 {
+            return HvStatus::InvalidAlignment;
+        }
+        let mut input = PostMessageInput::new_zeroed();
+        if self.ram.read_slice(input.as_mut_bytes(), GuestAddress(address)).is_err() {
+            return HvStatus::InvalidParameter;
+        }
+        let mut payload = [0; devices::hvdef::MESSAGE_PAYLOAD_MAX];
+        let Some(payload) = payload.get_mut(..input.payload_size.get() as usize) else {
+            return HvStatus::InvalidHypercallInput;
+        };
+        let start = GuestAddress(address).0.checked_add(size_of::<PostMessageInput>() as u64);
+        match start.map(|start| self.ram.read_slice(payload, GuestAddress(start))) {
+            Some(Ok(())) => {
+                self.messages.post(input.connection_id.get(), input.message_type.get(), payload)
+            }
+            _ => HvStatus::InvalidParameter,
+        }
+    }
+}
+
+/// Who the guest says that it is; 0 if it does not say.
+fn guest_os_id(vcpu: &VcpuFd) -> u64 {
+    let entry = kvm_msr_entry { index: msr::GUEST_OS_ID, ..Default::default() };
+    let Ok(mut msrs) = Msrs::from_entries(&[entry]) else { return 0 };
+    match vcpu.get_msrs(&mut msrs) {
+        Ok(1) => msrs.as_slice().first().map_or(0, |entry| entry.data),
+        _ => 0,
+    }
+}

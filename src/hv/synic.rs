@@ -1,0 +1,384 @@
+//! The SynIC on KVM: messages into the guest's slots, event flags, doorbells.
+//!
+//! A message slot is written by the thread of its virtual processor alone, while that is out of the guest: KVM's
+//! synthetic timers write the same slots from there, without a lock. Other threads queue the message and kick.
+//! When the slot is busy the thread sets MessagePending, arms the VP's resample eventfd in [`KvmSynic::retry_fd`]
+//! and returns to the guest; the guest's EOM (or EOI) fires it, the control loop calls [`KvmSynic::retry`], and
+//! that kicks the VP again. Nothing polls, and with empty queues nothing wakes.
+//!
+//! An event flag is set by any thread: an atomic OR, then an irqfd if the bit was clear. KVM never touches the
+//! event flags page.
+//!
+//! Locks: a VP's `messages`, then nothing; `event_page`, then nothing; `doorbells`, then nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use devices::hvdef::{
+    EVENT_FLAG_COUNT, MESSAGE_FLAG_PENDING, MESSAGE_FLAGS_OFFSET, MESSAGE_PAYLOAD_MAX, MESSAGE_TYPE_NONE,
+    MESSAGE_TYPE_VMBUS, MessageHeader, SINT_COUNT, SLOT_SIZE, VMBUS_SINT,
+};
+use devices::mem::{GuestRam, MemError, PAGE_SIZE, Pages};
+use devices::vmbus::synic::{MESSAGE_QUEUE_LEN, PostError, SignalError, Synic};
+use kvm_ioctls::VmFd;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+use zerocopy::IntoBytes;
+
+use super::counters::Counter;
+use super::ioctl;
+use super::kick::Kick;
+use super::kvm::{HostError, Refused, event_gsi, irqfd, message_gsi};
+
+/// Bit 0 of SIMP, SIEFP and SCONTROL.
+const ENABLE: u64 = 1;
+
+/// The synthetic interrupt controllers of all virtual processors.
+#[derive(Debug)]
+pub struct KvmSynic {
+    vm: Arc<VmFd>,
+    ram: GuestRam,
+    vps: Vec<Vp>,
+    /// Doorbells by connection id.
+    doorbells: RwLock<HashMap<u32, Doorbell>>,
+    /// Told when a full queue has room again.
+    drained: Mutex<Option<EventFd>>,
+    /// Holds the resample eventfd of every VP, each armed for one event at a time.
+    retry: Epoll,
+}
+
+#[derive(Debug)]
+struct Vp {
+    messages: Mutex<Messages>,
+    /// Whether `messages` has something to deliver; read by the VP's thread without the lock.
+    waiting: AtomicBool,
+    event_page: RwLock<Option<SynicPage>>,
+    event_irq: EventFd,
+    /// Fires on EOM and on EOI of any SINT of this VP that had a message.
+    resample: EventFd,
+    kick: Arc<Kick>,
+}
+
+/// Messages to one virtual processor.
+#[derive(Debug, Default)]
+struct Messages {
+    page: Option<SynicPage>,
+    queues: [SintQueue; SINT_COUNT as usize],
+    waiting: usize,
+}
+
+/// A page that the guest named in SIMP or SIEFP.
+#[derive(Debug)]
+struct SynicPage {
+    msr: u64,
+    page: Pages,
+}
+
+#[derive(Debug, Default)]
+struct SintQueue {
+    messages: VecDeque<Message>,
+    /// Made when the first message for this SINT is delivered.
+    irq: Option<EventFd>,
+}
+
+#[derive(Debug)]
+struct Message {
+    payload: [u8; MESSAGE_PAYLOAD_MAX],
+    len: u8,
+}
+
+#[derive(Debug)]
+struct Doorbell {
+    eventfd: EventFd,
+    exits: Counter,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl KvmSynic {
+    /// The controllers of as many virtual processors as there are `kicks`.
+    ///
+    /// # Errors
+    /// When KVM refuses an interrupt route.
+    pub fn new(vm: Arc<VmFd>, ram: GuestRam, kicks: &[Arc<Kick>]) -> Result<Self, HostError> {
+        let retry = Epoll::new().refused("make an epoll descriptor")?;
+        let vps = (0..)
+            .zip(kicks)
+            .map(|(index, kick)| {
+                let resample =
+                    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).refused("make an eventfd")?;
+                let unarmed = EpollEvent::new(EventSet::empty(), u64::from(index));
+                retry.ctl(ControlOperation::Add, resample.as_raw_fd(), unarmed).refused("watch an eventfd")?;
+                Ok(Vp {
+                    messages: Mutex::default(),
+                    waiting: AtomicBool::new(false),
+                    event_page: RwLock::new(None),
+                    event_irq: irqfd(&vm, event_gsi(index))?,
+                    resample,
+                    kick: Arc::clone(kick),
+                })
+            })
+            .collect::<Result<Vec<_>, HostError>>()?;
+        Ok(KvmSynic { vm, ram, vps, doorbells: RwLock::default(), drained: Mutex::default(), retry })
+    }
+
+    /// A descriptor that is readable when [`KvmSynic::retry`] has something to do.
+    #[must_use]
+    pub fn retry_fd(&self) -> RawFd {
+        self.retry.as_raw_fd()
+    }
+
+    /// Kicks each VP whose guest freed a slot that a message waits for. Called by the control loop.
+    pub fn retry(&self) {
+        let mut events = [EpollEvent::default(); 16];
+        let ready = self.retry.wait(0, &mut events).unwrap_or(0);
+        for event in events.iter().take(ready) {
+            let vp = usize::try_from(event.data()).ok().and_then(|index| self.vps.get(index));
+            if let Some(vp) = vp {
+                vp.waiting.store(true, Ordering::Release);
+                vp.kick.kick();
+            }
+        }
+    }
+
+    /// Takes over what the guest wrote to SIEFP and SIMP. Called on the VP's thread, out of the guest.
+    pub fn set_pages(&self, vp: u32, event_page: u64, message_page: u64) {
+        let Some(vp) = self.vp(vp) else { return };
+        {
+            let mut page = vp.event_page.write().unwrap_or_else(PoisonError::into_inner);
+            *page = self.follow(page.take(), event_page);
+        }
+        let mut messages = lock(&vp.messages);
+        messages.page = self.follow(messages.page.take(), message_page);
+        vp.waiting.store(messages.waiting > 0, Ordering::Release);
+    }
+
+    /// Writes what fits into free message slots. Called on the VP's thread, out of the guest.
+    pub fn deliver(&self, index: u32) {
+        let Some(vp) = self.vp(index) else { return };
+        if !vp.waiting.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut messages = lock(&vp.messages);
+        let was_full = messages.waiting >= MESSAGE_QUEUE_LEN;
+        if let Err(error) = self.fill_slots(index, vp, &mut messages) {
+            log::error!("No messages reach VP {index}: {error}");
+        }
+        if was_full && messages.waiting < MESSAGE_QUEUE_LEN {
+            if let Some(drained) = &*lock(&self.drained) {
+                // Fails only when the counter is at its end, and then the reader is awake already.
+                let _ = drained.write(1);
+            }
+        }
+    }
+
+    /// The guest's HvSignalEvent when no eventfd in the kernel took it; `false` if nobody listens on the id.
+    pub fn doorbell_exit(&self, connection_id: u32) -> bool {
+        let doorbells = self.doorbells.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(doorbell) = doorbells.get(&connection_id) else { return false };
+        doorbell.exits.count();
+        // Fails only when the counter is at its end, and then the reader is awake already.
+        let _ = doorbell.eventfd.write(1);
+        true
+    }
+
+    fn vp(&self, index: u32) -> Option<&Vp> {
+        self.vps.get(usize::try_from(index).ok()?)
+    }
+
+    /// The page that an MSR names now. A page that the guest newly enables starts as zeros (TLFS: it is an
+    /// overlay page); with SYNIC2 KVM leaves that to us.
+    fn follow(&self, old: Option<SynicPage>, msr: u64) -> Option<SynicPage> {
+        if msr & ENABLE == 0 {
+            return None;
+        }
+        if old.as_ref().is_some_and(|old| old.msr == msr) {
+            return old;
+        }
+        let zeroed = Pages::resolve(&self.ram, &[msr / PAGE_SIZE as u64])
+            .and_then(|page| page.write(0, &[0; PAGE_SIZE]).map(|()| page));
+        match zeroed {
+            Ok(page) => Some(SynicPage { msr, page }),
+            Err(error) => {
+                devices::guest_warn!("The guest's SynIC page {msr:#x} is of no use: {error}");
+                None
+            }
+        }
+    }
+
+    fn fill_slots(&self, index: u32, vp: &Vp, messages: &mut Messages) -> Result<(), HostError> {
+        let Messages { page: Some(SynicPage { page, .. }), queues, waiting } = messages else { return Ok(()) };
+        for (sint, queue) in (0u8..).zip(queues) {
+            if queue.messages.is_empty() {
+                continue;
+            }
+            let irq = match &queue.irq {
+                Some(irq) => irq,
+                None => queue.irq.insert(self.message_irq(index, vp, sint)?),
+            };
+            while let Some(message) = queue.messages.front() {
+                let more = queue.messages.len() > 1;
+                match fill_slot(page, sint, message, more, || vp.resample.read().map(drop)) {
+                    Ok(true) => {
+                        queue.messages.pop_front();
+                        *waiting -= 1;
+                        irq.write(1).refused("raise an interrupt")?;
+                    }
+                    Ok(false) => {
+                        self.arm(index, vp).refused("watch for a free slot")?;
+                        break;
+                    }
+                    Err(error) => {
+                        devices::guest_warn!("VP {index}'s message page is of no use: {error}");
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The interrupt of a message slot, with the VP's resample eventfd as its echo.
+    fn message_irq(&self, index: u32, vp: &Vp, sint: u8) -> Result<EventFd, HostError> {
+        let irq = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).refused("make an eventfd")?;
+        self.vm
+            .register_irqfd_with_resample(&irq, &vp.resample, message_gsi(index, sint))
+            .refused("bind an interrupt to an eventfd")?;
+        Ok(irq)
+    }
+
+    fn arm(&self, index: u32, vp: &Vp) -> io::Result<()> {
+        let once = EpollEvent::new(EventSet::IN | EventSet::ONE_SHOT, u64::from(index));
+        self.retry.ctl(ControlOperation::Modify, vp.resample.as_raw_fd(), once)
+    }
+}
+
+/// Writes one message into its slot; `false` if the guest has not freed the slot yet.
+///
+/// `forget_old_eoms` is called between "busy" and the second look, so that only an EOM after it counts.
+fn fill_slot<T>(
+    page: &Pages,
+    sint: u8,
+    message: &Message,
+    more: bool,
+    forget_old_eoms: impl FnOnce() -> T,
+) -> Result<bool, MemError> {
+    let slot = usize::from(sint) * SLOT_SIZE as usize;
+    if page.load(slot, Ordering::Acquire)? != MESSAGE_TYPE_NONE {
+        forget_old_eoms();
+        let pending = u32::from(MESSAGE_FLAG_PENDING) << (8 * (MESSAGE_FLAGS_OFFSET % 4));
+        page.fetch_or(slot + 4, pending, Ordering::SeqCst)?;
+        // The guest frees the slot, then looks at the flag; we set the flag, then look at the slot.
+        fence(Ordering::SeqCst);
+        if page.load(slot, Ordering::Acquire)? != MESSAGE_TYPE_NONE {
+            return Ok(false);
+        }
+    }
+    let header = MessageHeader {
+        message_type: MESSAGE_TYPE_NONE.into(),
+        payload_size: message.len,
+        flags: if more { MESSAGE_FLAG_PENDING } else { 0 },
+        reserved: [0; 2],
+        origin: 0.into(),
+    };
+    // The type goes last: it hands the slot to the guest.
+    page.write(slot + size_of::<MessageHeader>(), message.bytes())?;
+    page.write(slot + 4, header.as_bytes().get(4..).unwrap_or_default())?;
+    page.store(slot, MESSAGE_TYPE_VMBUS, Ordering::Release)?;
+    Ok(true)
+}
+
+impl Message {
+    fn new(bytes: &[u8]) -> Option<Self> {
+        let mut payload = [0; MESSAGE_PAYLOAD_MAX];
+        payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Message { payload, len: u8::try_from(bytes.len()).ok()? })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.payload.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl Synic for KvmSynic {
+    fn vp_count(&self) -> u32 {
+        u32::try_from(self.vps.len()).unwrap_or(u32::MAX)
+    }
+
+    fn post_message(&self, index: u32, sint: u8, payload: &[u8]) -> Result<(), PostError> {
+        let vp = self.vp(index).ok_or(PostError::NoVp(index))?;
+        let message = Message::new(payload).ok_or(PostError::TooLong(payload.len()))?;
+        {
+            let mut messages = lock(&vp.messages);
+            if messages.waiting >= MESSAGE_QUEUE_LEN {
+                return Err(PostError::Full(index));
+            }
+            let queue = messages.queues.get_mut(usize::from(sint)).ok_or(PostError::NoSint(sint))?;
+            queue.messages.push_back(message);
+            messages.waiting += 1;
+        }
+        vp.waiting.store(true, Ordering::Release);
+        vp.kick.kick();
+        Ok(())
+    }
+
+    fn drop_messages(&self) {
+        for vp in &self.vps {
+            let mut messages = lock(&vp.messages);
+            for queue in &mut messages.queues {
+                queue.messages.clear();
+            }
+            messages.waiting = 0;
+        }
+    }
+
+    fn notify_drained(&self, drained: EventFd) {
+        *lock(&self.drained) = Some(drained);
+    }
+
+    fn signal_event(&self, index: u32, sint: u8, flag: u16) -> Result<(), SignalError> {
+        let vp = self.vp(index).ok_or(SignalError::NoVp(index))?;
+        if sint != VMBUS_SINT {
+            return Err(SignalError::NoSint(sint));
+        }
+        if flag >= EVENT_FLAG_COUNT {
+            return Err(SignalError::NoFlag(flag));
+        }
+        let page = vp.event_page.read().unwrap_or_else(PoisonError::into_inner);
+        let page = &page.as_ref().ok_or(SignalError::NoPage(index))?.page;
+        let word = usize::from(sint) * SLOT_SIZE as usize + usize::from(flag / 32) * 4;
+        let bit = 1 << (flag % 32);
+        let old = page.fetch_or(word, bit, Ordering::SeqCst).map_err(|_| SignalError::NoPage(index))?;
+        if old & bit == 0 {
+            // Fails only when the counter is at its end, and then the interrupt is on its way already.
+            let _ = vp.event_irq.write(1);
+        }
+        Ok(())
+    }
+
+    fn bind_event(&self, connection_id: u32, doorbell: &EventFd) -> io::Result<()> {
+        ioctl::assign_event(&self.vm, connection_id, doorbell.as_raw_fd())?;
+        let doorbell = Doorbell { eventfd: doorbell.try_clone()?, exits: Counter::default() };
+        self.doorbells.write().unwrap_or_else(PoisonError::into_inner).insert(connection_id, doorbell);
+        Ok(())
+    }
+
+    fn unbind_event(&self, connection_id: u32) {
+        let bound = self.doorbells.write().unwrap_or_else(PoisonError::into_inner).remove(&connection_id);
+        if bound.is_some()
+            && let Err(error) = ioctl::deassign_event(&self.vm, connection_id)
+        {
+            log::warn!("KVM keeps the doorbell {connection_id:#x}: {error}");
+        }
+    }
+
+    fn event_exits(&self, connection_id: u32) -> u64 {
+        let doorbells = self.doorbells.read().unwrap_or_else(PoisonError::into_inner);
+        doorbells.get(&connection_id).map_or(0, |doorbell| doorbell.exits.get())
+    }
+}

@@ -1,0 +1,110 @@
+//! One thread for each virtual processor.
+//!
+//! [`machine`](crate::machine) starts them, [`vmm`](crate::vmm) stops them. The order of a round matters: first
+//! `immediate_exit` is clear (see [`super::kick`]), then the thread looks whether it is to stop and whether
+//! messages wait, then it enters the guest. Whoever kicks stores first and kicks then, so nothing is missed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::VcpuFd;
+
+use super::exits::{ExitHandler, Next};
+use super::kick::Kick;
+use super::kvm::{HostError, Refused};
+use crate::boot::Entry;
+use crate::events::MachineEvent;
+
+/// IA32_MTRR_DEF_TYPE: memory is write-back unless a page table says otherwise.
+const MTRR_DEF_TYPE: u32 = 0x2FF;
+const MTRR_ENABLE_WRITE_BACK: u64 = 1 << 11 | 6;
+/// IA32_MISC_ENABLE: fast string operations.
+const MISC_ENABLE: u32 = 0x1A0;
+const MISC_ENABLE_FAST_STRINGS: u64 = 1;
+
+/// Sets the registers with which the first virtual processor starts; the others wait for it (SIPI).
+///
+/// # Errors
+/// When KVM refuses a register.
+pub fn set_entry(vcpu: &VcpuFd, entry: &Entry) -> Result<(), HostError> {
+    let mut sregs = vcpu.get_sregs().refused("read registers")?;
+    let mut regs = vcpu.get_regs().refused("read registers")?;
+    entry.apply(&mut sregs, &mut regs);
+    vcpu.set_sregs(&sregs).refused("set registers")?;
+    vcpu.set_regs(&regs).refused("set registers")
+}
+
+/// Sets what firmware would set in every virtual processor.
+///
+/// # Errors
+/// When KVM refuses a register.
+pub fn set_platform_msrs(vcpu: &VcpuFd) -> Result<(), HostError> {
+    let entry = |index, data| kvm_msr_entry { index, data, ..Default::default() };
+    let entries =
+        [entry(MTRR_DEF_TYPE, MTRR_ENABLE_WRITE_BACK), entry(MISC_ENABLE, MISC_ENABLE_FAST_STRINGS)];
+    let msrs = Msrs::from_entries(&entries)
+        .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
+        .refused("set registers")?;
+    let set = vcpu.set_msrs(&msrs).refused("set registers")?;
+    if set == entries.len() {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EINVAL)).refused("set the memory type registers")
+    }
+}
+
+/// A virtual processor's running thread.
+#[derive(Debug)]
+pub struct VcpuThread {
+    stop: Arc<AtomicBool>,
+    kick: Arc<Kick>,
+    thread: JoinHandle<()>,
+}
+
+impl VcpuThread {
+    /// Starts to run the virtual processor.
+    ///
+    /// # Errors
+    /// When the host gives no thread.
+    pub fn start(mut vcpu: VcpuFd, handler: ExitHandler, kick: Arc<Kick>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = Builder::new().name(format!("vp{}", handler.vp)).stack_size(256 << 10).spawn({
+            let (stop, kick) = (Arc::clone(&stop), Arc::clone(&kick));
+            move || {
+                if let Err(error) = run(&mut vcpu, &handler, &kick, &stop) {
+                    let text = format!("VP {} cannot start: {error}", handler.vp);
+                    handler.events.send(MachineEvent::Failed(text));
+                }
+            }
+        })?;
+        Ok(VcpuThread { stop, kick, thread })
+    }
+
+    /// Asks the thread to stop; it does so soon.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.kick.kick();
+    }
+
+    /// Waits for the thread to end, after [`VcpuThread::stop`].
+    pub fn join(self) {
+        // A kick before the thread attached itself went nowhere, but then it has not looked at `stop` yet.
+        if self.thread.join().is_err() {
+            log::error!("The thread of a virtual processor panicked");
+        }
+    }
+}
+
+fn run(vcpu: &mut VcpuFd, handler: &ExitHandler, kick: &Kick, stop: &AtomicBool) -> io::Result<()> {
+    let on_thread = kick.attach(vcpu)?;
+    while !stop.load(Ordering::Acquire) {
+        handler.synic.deliver(handler.vp);
+        if handler.run_once(on_thread.vcpu) == Next::Stop {
+            break;
+        }
+    }
+    Ok(())
+}

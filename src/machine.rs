@@ -1,0 +1,352 @@
+//! The machine: the only place that creates and wires devices.
+//!
+//! What the guest sees: RAM and processors that show Hyper-V, the platform's few register devices
+//! ([`Machine::build`], one function for each), ACPI tables that describe them, and the bus with what
+//! [`BUS_DEVICES`] lists. [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the
+//! same configuration.
+
+use std::fmt::{self, Debug};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
+use devices::ic::shutdown::{Shutdown, ShutdownHandle};
+use devices::ic::timesync::TimeSync;
+use devices::legacy::{
+    self, ABSENT_PORTS, Absent, Cmos, MmioBus, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse,
+    Serial,
+};
+use devices::mem::GuestRam;
+use devices::vmbus::bus::{Bus, BusError};
+use devices::vmbus::synic::Synic;
+use kvm_ioctls::VmFd;
+use thiserror::Error;
+
+use crate::boot::acpi::{self, AcpiError};
+use crate::boot::{BootError, BootSource, Entry, linux};
+use crate::config::{Config, DEVICES};
+use crate::events::{EventSender, MachineEvent};
+use crate::hv::clock::KvmClock;
+use crate::hv::counters::{ExitCounters, ExitCounts};
+use crate::hv::cpuid::{FeatureError, HypervFeatures};
+use crate::hv::crash::CrashRegisters;
+use crate::hv::exits::ExitHandler;
+use crate::hv::kick::Kick;
+use crate::hv::kvm::{HostError, Partition};
+use crate::hv::synic::KvmSynic;
+use crate::hv::vcpu::{self, VcpuThread};
+use crate::layout::{gsi, port};
+use crate::memory::{self, MemoryError};
+
+/// A device of the bus: its name on the command line, what it does, and how it is added.
+#[derive(Debug)]
+pub struct BusDevice {
+    /// As in `--devices` and in tables.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    add: fn(&mut Machine) -> Result<(), MachineError>,
+}
+
+/// Every device that the bus can have, in the order in which they are added.
+pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
+    BusDevice { name: "shutdown", about: "the host asks the guest to power off or reboot", add: Machine::add_shutdown },
+    BusDevice { name: "heartbeat", about: "the host sees whether the guest is alive", add: Machine::add_heartbeat },
+    BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
+];
+
+/// Why there is no machine.
+#[derive(Debug, Error)]
+pub enum MachineError {
+    /// The host has no memory for it.
+    #[error("The guest's memory cannot be allocated")]
+    Memory(#[from] MemoryError),
+    /// The host's KVM cannot run it.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// `--hyperv` names what is not there.
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
+    /// The kernel cannot be loaded.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The ACPI tables cannot be written.
+    #[error("The ACPI tables cannot be written")]
+    Acpi(#[from] AcpiError),
+    /// Two devices want the same place.
+    #[error("A device has no place")]
+    Place(#[from] legacy::BusError),
+    /// A device cannot join the bus.
+    #[error("Device {name} cannot join the bus")]
+    Bus {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: BusError,
+    },
+    /// The bus itself.
+    #[error("The bus cannot be made")]
+    NoBus(#[source] BusError),
+    /// No row of [`BUS_DEVICES`] has this name.
+    #[error("There is no device {name:?}; the devices are {known}", known = device_names())]
+    UnknownDevice {
+        /// What the user wrote.
+        name: String,
+    },
+    /// It is there already.
+    #[error("The device {0} is on the bus already")]
+    AlreadyThere(String),
+    /// It is not there.
+    #[error("The device {0} is not on the bus")]
+    NotThere(String),
+    /// The host has no more threads or descriptors.
+    #[error("The host has no more threads or descriptors")]
+    Resources(#[from] io::Error),
+}
+
+/// The names of all bus devices, for messages.
+#[must_use]
+pub fn device_names() -> String {
+    BUS_DEVICES.iter().map(|device| device.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Everything that the guest runs on.
+pub struct Machine {
+    /// The bus; the control loop calls it.
+    pub bus: Bus,
+    /// The SynIC; the control loop retries its messages.
+    pub synic: Arc<KvmSynic>,
+    /// The way to ask the guest for a shutdown, while that device is on the bus.
+    pub shutdown: Option<ShutdownHandle>,
+    /// What the heartbeat tells, while that device is on the bus.
+    pub heartbeat: Option<Arc<HeartbeatStatus>>,
+    serial: Arc<Mutex<Serial>>,
+    vm: Arc<VmFd>,
+    processors: Vec<Processor>,
+    running: Vec<VcpuThread>,
+    counters: Vec<Arc<ExitCounters>>,
+}
+
+/// A virtual processor that has not started.
+struct Processor {
+    vcpu: kvm_ioctls::VcpuFd,
+    handler: ExitHandler,
+    kick: Arc<Kick>,
+}
+
+impl Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("bus", &self.bus).field("synic", &self.synic).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`.
+    ///
+    /// # Errors
+    /// A sentence for the user: which of the things asked for cannot be had.
+    pub fn build(config: &Config, events: &EventSender, console: Box<dyn Write + Send>) -> Result<Self, MachineError> {
+        let features: HypervFeatures = config.hyperv.parse()?;
+        let ram = memory::allocate(config.memory)?;
+        let partition = Partition::new(&ram, config.cpus, &features)?;
+        let entry = load(&ram, config)?;
+
+        let mut ports = PortBus::new();
+        let serial = add_serial(&mut ports, &partition, console)?;
+        add_clock(&mut ports)?;
+        add_power(&mut ports, &partition, events)?;
+        add_absent(&mut ports)?;
+
+        let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
+        let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
+        let bus = Bus::new(ram.clone(), Arc::clone(&synic) as Arc<dyn Synic>).map_err(MachineError::NoBus)?;
+
+        let crash = features.has("crash").then(|| Arc::new(CrashRegisters::default()));
+        let (ports, mmio) = (Arc::new(ports), Arc::new(MmioBus::new()));
+        let vm = partition.vm;
+        let mut processors = Vec::new();
+        for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {
+            vcpu::set_platform_msrs(&vcpu)?;
+            if vp == 0 {
+                vcpu::set_entry(&vcpu, &entry)?;
+            }
+            let handler = ExitHandler {
+                vp,
+                ports: Arc::clone(&ports),
+                mmio: Arc::clone(&mmio),
+                synic: Arc::clone(&synic),
+                messages: bus.port(),
+                crash: crash.clone(),
+                ram: ram.clone(),
+                events: events.try_clone()?,
+                counters: Arc::default(),
+            };
+            processors.push(Processor { vcpu, handler, kick });
+        }
+        let counters = processors.iter().map(|processor| Arc::clone(&processor.handler.counters)).collect();
+        let mut machine = Machine {
+            bus,
+            synic,
+            shutdown: None,
+            heartbeat: None,
+            serial,
+            vm,
+            processors,
+            running: Vec::new(),
+            counters,
+        };
+        for name in &config.devices {
+            machine.add(name)?;
+        }
+        Ok(machine)
+    }
+
+    /// Starts the virtual processors.
+    ///
+    /// # Errors
+    /// When the host gives no threads.
+    pub fn start(&mut self) -> Result<(), MachineError> {
+        for Processor { vcpu, handler, kick } in self.processors.drain(..) {
+            self.running.push(VcpuThread::start(vcpu, handler, kick)?);
+        }
+        Ok(())
+    }
+
+    /// Stops the virtual processors and every channel, and waits for their threads.
+    pub fn stop(&mut self) {
+        self.running.iter().for_each(VcpuThread::stop);
+        self.running.drain(..).for_each(VcpuThread::join);
+        self.bus.shut_down();
+    }
+
+    /// Puts a device on the bus by its name; a guest that is connected sees it at once.
+    ///
+    /// # Errors
+    /// When there is no such device or it is there already.
+    pub fn add(&mut self, name: &str) -> Result<(), MachineError> {
+        let device = BUS_DEVICES.iter().find(|device| device.name == name);
+        let device = device.ok_or_else(|| MachineError::UnknownDevice { name: name.to_owned() })?;
+        if self.bus.find(name).is_some() {
+            return Err(MachineError::AlreadyThere(name.to_owned()));
+        }
+        (device.add)(self)
+    }
+
+    /// Takes a device from the bus by its name.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn remove(&mut self, name: &str) -> Result<(), MachineError> {
+        let id = self.bus.find(name).ok_or_else(|| MachineError::NotThere(name.to_owned()))?;
+        self.bus.remove(id);
+        Ok(())
+    }
+
+    /// The guest's serial console, for the terminal's input.
+    pub fn serial(&self) -> MutexGuard<'_, Serial> {
+        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Exits of each virtual processor so far.
+    #[must_use]
+    pub fn exits(&self) -> Vec<ExitCounts> {
+        self.counters.iter().map(|counters| counters.snapshot()).collect()
+    }
+
+    fn add_shutdown(&mut self) -> Result<(), MachineError> {
+        let (device, handle) = Shutdown::device()?;
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "shutdown", source })?;
+        self.shutdown = Some(handle);
+        Ok(())
+    }
+
+    fn add_heartbeat(&mut self) -> Result<(), MachineError> {
+        let (device, status) = Heartbeat::device();
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "heartbeat", source })?;
+        self.heartbeat = Some(status);
+        Ok(())
+    }
+
+    fn add_timesync(&mut self) -> Result<(), MachineError> {
+        let device = TimeSync::device(Arc::new(KvmClock(Arc::clone(&self.vm))));
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "timesync", source })?;
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The kernel and the tables, in RAM.
+fn load(ram: &GuestRam, config: &Config) -> Result<Entry, MachineError> {
+    acpi::write(ram, &acpi::Machine { cpus: config.cpus, memory: config.memory })?;
+    let source = BootSource {
+        kernel: config.kernel.clone(),
+        initrd: config.initrd.clone(),
+        cmdline: config.cmdline.clone(),
+    };
+    Ok(linux::load(ram, &source)?)
+}
+
+fn insert(
+    ports: &mut PortBus,
+    name: &'static str,
+    (first, count): (u16, u16),
+    device: impl PortDevice + 'static,
+) -> Result<(), MachineError> {
+    Ok(ports.insert(name, first, count, Arc::new(Mutex::new(device)))?)
+}
+
+fn add_serial(
+    ports: &mut PortBus,
+    partition: &Partition,
+    console: Box<dyn Write + Send>,
+) -> Result<Arc<Mutex<Serial>>, MachineError> {
+    let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
+    ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;
+    Ok(serial)
+}
+
+fn add_clock(ports: &mut PortBus) -> Result<(), MachineError> {
+    insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())
+}
+
+fn add_power(ports: &mut PortBus, partition: &Partition, events: &EventSender) -> Result<(), MachineError> {
+    let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
+    insert(ports, "power management", (port::PM, PowerManagement::PORTS), PowerManagement::new(Arc::clone(&power) as _))?;
+    insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
+}
+
+fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {
+    let absent = Arc::new(Mutex::new(Absent));
+    for (name, first, count) in ABSENT_PORTS {
+        ports.insert(name, first, count, Arc::clone(&absent) as _)?;
+    }
+    Ok(())
+}
+
+/// Takes what the guest's power management registers ask for to the control loop.
+struct Power {
+    vm: Arc<VmFd>,
+    events: EventSender,
+}
+
+impl PowerEvents for Power {
+    fn power_off(&self) {
+        self.events.send(MachineEvent::PowerOff);
+    }
+
+    fn reset(&self) {
+        self.events.send(MachineEvent::Reset);
+    }
+
+    fn set_sci(&self, asserted: bool) {
+        if let Err(error) = self.vm.set_irq_line(gsi::SCI, asserted) {
+            log::error!("The system control interrupt is lost: {}", io::Error::from(error));
+        }
+    }
+}

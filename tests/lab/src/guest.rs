@@ -1,0 +1,158 @@
+//! The guests' file trees: busybox, every Hyper-V module of the cloud kernel, and the scripts of resources/guest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cache::Cache;
+use crate::cpio::Archive;
+use crate::host;
+use crate::kernel::{self, Kernel};
+use crate::packages::Packages;
+
+/// What a guest may load; their needs come along. The order in which it does is in resources/guest/lib.sh.
+const MODULES: [&str; 15] = [
+    "hv_vmbus",
+    "hv_utils",
+    "hv_balloon",
+    "hv_storvsc",
+    "sd_mod",
+    "sr_mod",
+    "hv_netvsc",
+    "hyperv-keyboard",
+    "hid-hyperv",
+    "hyperv_fb",
+    "hv_sock",
+    "uio_hv_generic",
+    "pci-hyperv",
+    "cpuid",
+    "msr",
+];
+
+/// The packages that guests are made of, and the names of those of their needs that come along: Debian's kexec is
+/// linked with Xen's libraries.
+pub const PACKAGES: [&str; 3] = [kernel::CLOUD, "busybox-static", "kexec-tools"];
+
+/// See [`PACKAGES`].
+pub const NEEDS: [&str; 2] = ["linux-image-", "libxen"];
+
+/// Debian's folder of shared libraries.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// Everything that a guest boots.
+#[derive(Debug)]
+pub struct Images {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The file tree of most guests.
+    pub base: PathBuf,
+    /// The same with kexec, and a kernel for it.
+    pub kexec: PathBuf,
+}
+
+impl Images {
+    /// Takes the images from the cache, or makes them.
+    pub fn prepare(cache: &Cache, packages: &Packages) -> Result<Self> {
+        let kernel = Kernel::of(kernel::CLOUD, packages)?;
+        let base = base(packages, &kernel)?;
+        let mut kexec = Archive::default();
+        kexec.copy("/kexec/vmlinuz", &kernel.bzimage)?;
+        kexec.file("/kexec/initramfs", &base);
+        add_kexec(packages, &mut kexec)?;
+        let both = [&base[..], &kexec.finish()].concat();
+        Ok(Self {
+            kernel,
+            base: cache.content("images/guest", &base)?,
+            kexec: cache.content("images/guest-kexec", &both)?,
+        })
+    }
+}
+
+fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
+    let busybox = packages.tree("busybox-static")?;
+    let mut archive = Archive::default();
+    archive.copy("/bin/busybox", &busybox.join("bin/busybox"))?;
+    archive.link("/bin/sh", "busybox");
+    archive.link("/sbin/modprobe", "../bin/busybox");
+    archive.device("/dev/console", 5, 1);
+    add_modules(&mut archive, kernel)?;
+    let scripts = host::workspace().join("resources/guest");
+    archive.copy("/init", &scripts.join("init"))?;
+    archive.copy("/lib.sh", &scripts.join("lib.sh"))?;
+    archive.copy("/sbin/poweroff", &scripts.join("poweroff"))?;
+    archive.copy("/sbin/reboot", &scripts.join("reboot"))?;
+    for name in names(&scripts.join("tests"))? {
+        archive.copy(
+            &format!("/tests/{name}"),
+            &scripts.join("tests").join(&name),
+        )?;
+    }
+    Ok(archive.finish())
+}
+
+/// The modules, where the kernel's release says, with the part of modules.dep that is about them.
+fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
+    let folder = format!("/lib/modules/{}", kernel.release);
+    let modules = kernel.modules(&MODULES)?;
+    for module in &modules {
+        archive.copy(
+            &format!("{folder}/{}", module.display()),
+            &kernel.module_file(module),
+        )?;
+    }
+    let all = std::fs::read_to_string(kernel.module_file(Path::new("modules.dep")))?;
+    let ours = |line: &&str| {
+        line.split(':')
+            .next()
+            .is_some_and(|path| modules.iter().any(|m| m == Path::new(path)))
+    };
+    let dependencies: Vec<&str> = all.lines().filter(ours).collect();
+    archive.file(
+        &format!("{folder}/modules.dep"),
+        (dependencies.join("\n") + "\n").as_bytes(),
+    );
+    Ok(())
+}
+
+/// kexec and the shared libraries that it needs: Xen's, which come as packages of their own, and this machine's.
+fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
+    let program = packages.tree("kexec-tools")?.join("sbin/kexec");
+    archive.copy("/sbin/kexec", &program)?;
+    let folders = packages.trees("libxen").map(|tree| tree.join(LIBRARIES));
+    let search = std::env::join_paths(folders)?;
+    let output = Command::new("ldd")
+        .arg(&program)
+        .env("LD_LIBRARY_PATH", search)
+        .output()
+        .context("run ldd")?;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        ensure!(
+            !line.contains("not found"),
+            "kexec lacks a library: {}",
+            line.trim()
+        );
+        if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            // The program names its loader by its path; the loader looks for the rest in LIBRARIES.
+            let is_loader = path.starts_with("/lib64/");
+            let to = if is_loader {
+                path.to_owned()
+            } else {
+                format!("/{LIBRARIES}/{name}")
+            };
+            archive.copy(&to, Path::new(path))?;
+        }
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    names.sort();
+    Ok(names)
+}

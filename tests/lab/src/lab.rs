@@ -1,0 +1,157 @@
+//! Everything that is needed to run guests here, made ready once, and the place that runs them.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::cache::Cache;
+use crate::guest::{self, Images};
+use crate::host::{self, Place};
+use crate::kernel::{self, Kernel};
+use crate::nested::{self, L1};
+use crate::packages::Packages;
+use crate::session::Session;
+use crate::vm::Vm;
+use crate::vmm::{Guest, Vmm};
+use crate::{agent, busman, packages, progress};
+
+/// Programs that the lab always needs here, and their packages.
+const TOOLS: [(&str, &str); 4] = [
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+    ("lz4", "lz4"),
+    ("zstd", "zstd"),
+];
+
+/// The lab, ready to run guests.
+pub struct Lab {
+    /// What guests boot.
+    pub images: Images,
+    /// The VMM's executable.
+    pub busman: PathBuf,
+    /// What is used to run guests.
+    pub vmm: Vmm,
+    logs: PathBuf,
+    l1: Option<(nested::Image, Option<L1>)>,
+    shares: Vec<PathBuf>,
+    session: Option<Session>,
+    label: String,
+}
+
+/// What the command line says about the lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    /// Where to run guests, instead of the best place there is.
+    pub place: Option<Place>,
+    /// The VMM.
+    pub vmm: Vmm,
+}
+
+impl Lab {
+    /// Installs, fetches and builds what is missing. `shares` are folders that programs may write to.
+    pub fn prepare(wishes: Wishes, shares: Vec<PathBuf>) -> Result<Self> {
+        let (best, why) = host::place();
+        let place = wishes.place.unwrap_or(best);
+        match place {
+            Place::Direct => progress::say(&format!("Guests run on this machine: {why}")),
+            Place::Nested => progress::say(&format!("Guests run in the nested lab: {why}")),
+        }
+        packages::install_tools(&TOOLS)?;
+        if place == Place::Nested {
+            packages::install_tools(&nested::TOOLS)?;
+        }
+        let busman = busman::build()?;
+        let cache = Cache::open()?;
+        let mut wanted = guest::PACKAGES.to_vec();
+        if place == Place::Nested {
+            wanted.push(kernel::STOCK);
+        }
+        let packages = Packages::fetch(&cache, &wanted, &guest::NEEDS, Kernel::finish)?;
+        let images = Images::prepare(&cache, &packages)?;
+        let l1 = match place {
+            Place::Direct => None,
+            Place::Nested => Some((nested::Image::prepare(&packages)?, None)),
+        };
+        let logs = busman::logs()?;
+        let shares = shares.into_iter().chain([logs.clone()]).collect();
+        Ok(Self {
+            images,
+            busman,
+            vmm: wishes.vmm,
+            logs,
+            l1,
+            shares,
+            session: None,
+            label: "guest".to_owned(),
+        })
+    }
+
+    /// Names the files that the next guests leave; gives the path of their transcript, which is new.
+    pub fn label(&mut self, name: &str) -> PathBuf {
+        self.label = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let transcript = self.transcript();
+        let _ = std::fs::remove_file(&transcript);
+        transcript
+    }
+
+    /// Starts a guest.
+    pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
+        let report = self.logs.join(format!("{}.json", self.label));
+        let _ = std::fs::remove_file(&report);
+        let program = guest.program(self.vmm, &self.busman, &self.images, &report)?;
+        let mut transcript = File::options()
+            .create(true)
+            .append(true)
+            .open(self.transcript())?;
+        writeln!(
+            transcript,
+            "$ {} {:?}",
+            program.path.display(),
+            program.args
+        )?;
+        Vm::start(self.session()?, program, report, transcript)
+    }
+
+    fn transcript(&self) -> PathBuf {
+        self.logs.join(format!("{}.log", self.label))
+    }
+
+    /// The folder of logs.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// The agent of the place; a new one (and a new L1) when there is none or the last one is lost.
+    pub fn session(&mut self) -> Result<&mut Session> {
+        if self.session.as_ref().is_some_and(Session::is_broken) {
+            progress::say("The machine that runs the guests was lost; starting another one");
+            self.session = None;
+        }
+        if self.session.is_none() {
+            self.session = Some(self.connect()?);
+        }
+        self.session.as_mut().context("no session")
+    }
+
+    fn connect(&mut self) -> Result<Session> {
+        if let Some((image, running)) = &mut self.l1 {
+            *running = None;
+            let shares: Vec<&Path> = self.shares.iter().map(PathBuf::as_path).collect();
+            let (l1, session) = L1::boot(image, &shares, &self.logs)?;
+            *running = Some(l1);
+            return Ok(session);
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        let input = theirs.try_clone()?;
+        thread::spawn(move || agent::serve(input, Box::new(theirs)));
+        Session::connect(ours.try_clone()?, Box::new(ours), Duration::from_secs(10))
+    }
+}

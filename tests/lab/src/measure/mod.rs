@@ -1,0 +1,98 @@
+//! `cargo lab measure`: figures as a table and, for machines, as JSON.
+//!
+//! In the nested lab an exit costs fifty times what it does on hardware, so counts are the figures that carry
+//! over; times are given only as ratios of interleaved runs, each of them shown.
+
+mod boot;
+mod bus;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::lab::{Lab, Wishes};
+use crate::table::Table;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// boot or bus
+    family: String,
+    /// Write the figures to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Number of boots and reboots in a row (family boot)
+    #[arg(long, default_value_t = 12)]
+    boots: u32,
+    /// Seconds of idling, and of counting heartbeats (family bus)
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+}
+
+/// Figures in the order in which they were taken.
+#[derive(Debug, Default)]
+pub struct Figures {
+    rows: Vec<(String, Value, &'static str)>,
+}
+
+impl Figures {
+    /// Adds a figure with its unit.
+    fn add(&mut self, name: &str, value: impl Into<Value>, unit: &'static str) {
+        self.rows.push((name.to_owned(), value.into(), unit));
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(&["figure", "value", "unit"]);
+        for (name, value, unit) in &self.rows {
+            table.row([name.clone(), text(value), (*unit).to_owned()]);
+        }
+        table
+    }
+
+    fn json(&self) -> Map<String, Value> {
+        let row = |(name, value, unit): &(String, Value, &'static str)| {
+            (name.clone(), json!({ "value": value, "unit": unit }))
+        };
+        self.rows.iter().map(row).collect()
+    }
+}
+
+/// Takes the figures of a family.
+pub fn run(wishes: Wishes, options: &Options) -> Result<ExitCode> {
+    let family = match options.family.as_str() {
+        "boot" => boot::measure,
+        "bus" => bus::measure,
+        other => bail!("there is nothing to measure for {other}; there are boot and bus"),
+    };
+    let mut lab = Lab::prepare(wishes, Vec::new())?;
+    lab.label(&format!("measure-{}", options.family));
+    let mut figures = Figures::default();
+    family(&mut lab, options, &mut figures)?;
+    println!("\n{}", figures.table());
+    if let Some(path) = &options.json {
+        let value = json!({ "family": options.family, "figures": figures.json() });
+        std::fs::write(path, format!("{value:#}\n"))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<String>>().join(" "),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.2}", number.as_f64().unwrap_or_default())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The middle one.
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

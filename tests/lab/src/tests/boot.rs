@@ -1,0 +1,121 @@
+//! Family `boot`: kernels start, on any number of vCPUs, again and again, and end in every way.
+
+use anyhow::{Result, ensure};
+
+use super::{Test, check_facts};
+use crate::lab::Lab;
+use crate::vmm::{Boot, Guest, Vmm};
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "1 vCPU, bzImage",
+        run: |lab| boots(lab, 1, Boot::BzImage),
+    },
+    Test {
+        name: "2 vCPUs, bzImage",
+        run: |lab| boots(lab, 2, Boot::BzImage),
+    },
+    Test {
+        name: "4 vCPUs, bzImage",
+        run: |lab| boots(lab, 4, Boot::BzImage),
+    },
+    Test {
+        name: "1 vCPU, PVH",
+        run: |lab| boots(lab, 1, Boot::Pvh),
+    },
+    Test {
+        name: "2 vCPUs, PVH",
+        run: |lab| boots(lab, 2, Boot::Pvh),
+    },
+    Test {
+        name: "4 vCPUs, PVH",
+        run: |lab| boots(lab, 4, Boot::Pvh),
+    },
+    Test {
+        name: "a reboot starts the guest again",
+        run: reboots,
+    },
+    Test {
+        name: "--once ends at a reset",
+        run: once,
+    },
+    Test {
+        name: "a crash is reported",
+        run: crash,
+    },
+    Test {
+        name: "kexec into a second kernel",
+        run: kexec,
+    },
+];
+
+fn boots(lab: &mut Lab, cpus: u32, boot: Boot) -> Result<()> {
+    let outcome = lab
+        .start(&Guest::new("facts").cpus(cpus).boot(boot))?
+        .finish_well()?;
+    check_facts(lab, &outcome, cpus)
+}
+
+fn reboots(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    for _ in 0..3 {
+        vm.expect("lab: ready")?;
+        vm.tell("reboot")?;
+    }
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    let outcome = vm.finish_well()?;
+    if lab.vmm == Vmm::Busman {
+        let report = outcome.report()?;
+        ensure!(
+            report.resets == 3,
+            "the report tells of {} resets instead of 3",
+            report.resets
+        );
+        ensure!(
+            report.end == "power-off",
+            "the report ends with {:?}",
+            report.end
+        );
+    }
+    Ok(())
+}
+
+fn once(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console").once())?;
+    vm.expect("lab: ready")?;
+    vm.tell("reboot")?;
+    let outcome = vm.finish_well()?;
+    if lab.vmm == Vmm::Busman {
+        let end = outcome.report()?.end;
+        ensure!(end == "reset", "the report ends with {end:?}");
+    }
+    Ok(())
+}
+
+fn crash(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console").once())?;
+    vm.expect("lab: ready")?;
+    vm.tell("crash")?;
+    let outcome = vm.finish()?;
+    if lab.vmm == Vmm::Busman {
+        let report = outcome.report()?;
+        ensure!(
+            report.crash.is_some(),
+            "the report does not tell of the crash"
+        );
+        ensure!(
+            outcome.log.contains("crash"),
+            "the log does not tell of the crash: {:?}",
+            outcome.log
+        );
+    }
+    Ok(())
+}
+
+fn kexec(lab: &mut Lab) -> Result<()> {
+    let outcome = lab.start(&Guest::new("kexec").kexec())?.finish_well()?;
+    let first = outcome.value("first")?;
+    ensure!(!first.is_empty(), "the first kernel did not connect");
+    check_facts(lab, &outcome, 2)
+}

@@ -1,0 +1,122 @@
+//! Family `bus`: guests connect with every protocol version, again and again, and see devices come and go.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Test, check_warnings};
+use crate::lab::Lab;
+use crate::vmm::Guest;
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "every protocol version from 5.3 to 2.4",
+        run: versions,
+    },
+    Test {
+        name: "a guest capped at 4.1 from its first contact",
+        run: |lab| capped(lab, "4.1"),
+    },
+    Test {
+        name: "a guest capped at 3.0 from its first contact",
+        run: |lab| capped(lab, "3.0"),
+    },
+    Test {
+        name: "every module unloaded and loaded 10 times",
+        run: modules,
+    },
+    Test {
+        name: "a device removed and added",
+        run: hot_plug,
+    },
+    Test {
+        name: "packets cost no exits",
+        run: no_exits,
+    },
+];
+
+fn versions(lab: &mut Lab) -> Result<()> {
+    let outcome = lab.start(&Guest::new("versions"))?.finish_well()?;
+    let connected = outcome
+        .said("ok")
+        .filter(|text| text.starts_with("version "))
+        .count();
+    ensure!(connected == 8, "only {connected} versions were tried");
+    let report = outcome.report()?;
+    ensure!(
+        report.vmbus.contacts >= 8,
+        "busman counted {} contacts",
+        report.vmbus.contacts
+    );
+    check_warnings(&outcome)
+}
+
+fn capped(lab: &mut Lab, version: &str) -> Result<()> {
+    let (major, minor) = version.split_once('.').context("no version")?;
+    let code = major.parse::<u32>()? << 16 | minor.parse::<u32>()?;
+    let guest = Guest::new("facts").append(&format!("hv_vmbus.max_version={code:#x}"));
+    let outcome = lab.start(&guest)?.finish_well()?;
+    let value = outcome.value("vmbus")?;
+    ensure!(value == version, "the guest connected with {value:?}");
+    ensure!(
+        outcome
+            .said("value")
+            .any(|value| value.starts_with("device=")),
+        "the guest was offered no device"
+    );
+    let protocol = outcome.report()?.vmbus.protocol;
+    ensure!(protocol == version, "busman reports version {protocol:?}");
+    check_warnings(&outcome)
+}
+
+fn modules(lab: &mut Lab) -> Result<()> {
+    let outcome = lab.start(&Guest::new("modules"))?.finish_well()?;
+    let heartbeat = outcome.report()?;
+    let opens = heartbeat.channel("heartbeat")?.opens;
+    ensure!(opens >= 1, "the heartbeat channel was not opened again");
+    let contacts = heartbeat.vmbus.contacts;
+    ensure!(
+        contacts >= 11,
+        "busman counted {contacts} contacts instead of 11"
+    );
+    check_warnings(&outcome)
+}
+
+fn hot_plug(lab: &mut Lab) -> Result<()> {
+    const HEARTBEAT: &str = "57164f39-9115-4e78-ab55-382f3bd5422d";
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    for _ in 0..3 {
+        vm.control("remove heartbeat")?;
+        vm.tell(&format!("without {HEARTBEAT}"))?;
+        vm.expect("lab: ready")?;
+        vm.control("add heartbeat")?;
+        vm.tell(&format!("with {HEARTBEAT}"))?;
+        vm.expect("lab: ready")?;
+    }
+    vm.tell("warnings")?;
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    let outcome = vm.finish_well()?;
+    check_warnings(&outcome)
+}
+
+/// In steady state a packet costs no exit to user space: heartbeats go by, and nothing is counted.
+fn no_exits(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    vm.run_for(std::time::Duration::from_secs(10))?;
+    vm.tell("poweroff")?;
+    let report = vm.finish_well()?.report()?;
+    let heartbeat = report.channel("heartbeat")?;
+    ensure!(
+        heartbeat.packets_in >= 3,
+        "only {} heartbeats came",
+        heartbeat.packets_in
+    );
+    ensure!(
+        heartbeat.exits == 0,
+        "{} heartbeats cost {} exits",
+        heartbeat.packets_in,
+        heartbeat.exits
+    );
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! The whole-VM tests, by family. A test boots guests in the lab and fails with a sentence.
+
+mod boot;
+mod bus;
+mod services;
+
+use anyhow::{Result, ensure};
+
+use crate::lab::Lab;
+use crate::vm::Outcome;
+use crate::vmm::Vmm;
+
+/// One whole-VM test.
+pub struct Test {
+    /// What it tests, in words.
+    pub name: &'static str,
+    /// Runs it.
+    pub run: fn(&mut Lab) -> Result<()>,
+}
+
+/// A family of tests.
+pub struct Family {
+    /// The word for the command line.
+    pub name: &'static str,
+    /// Its tests, in order.
+    pub tests: &'static [Test],
+}
+
+/// All families.
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: "boot",
+        tests: boot::TESTS,
+    },
+    Family {
+        name: "bus",
+        tests: bus::TESTS,
+    },
+    Family {
+        name: "services",
+        tests: services::TESTS,
+    },
+];
+
+/// Warnings that guests have on any Hyper-V machine made by KVM, QEMU's too; anything else is a finding.
+const KNOWN_WARNINGS: &[&str] = &[];
+
+/// Compares what facts.sh said with what a guest of busman must see.
+fn check_facts(lab: &Lab, outcome: &Outcome, cpus: u32) -> Result<()> {
+    let fact = |name: &str, expected: &str| -> Result<()> {
+        let value = outcome.value(name)?;
+        ensure!(
+            value == expected,
+            "the guest's {name} is {value:?} instead of {expected:?}"
+        );
+        Ok(())
+    };
+    fact("cpus", &cpus.to_string())?;
+    fact("clocksource", "hyperv_clocksource_tsc_page")?;
+    fact("hypervisor", "Microsoft Hyper-V")?;
+    fact("hyperv_leaf", "Microsoft Hv")?;
+    let kvm_leaf = outcome.value("kvm_leaf")?;
+    ensure!(
+        !kvm_leaf.contains("KVM"),
+        "the guest sees a KVM leaf: {kvm_leaf:?}"
+    );
+    if lab.vmm == Vmm::Busman {
+        fact("vmbus", "5.3")?;
+    }
+    check_warnings(outcome)
+}
+
+/// Fails when the guest's kernel logged a warning that is not known.
+fn check_warnings(outcome: &Outcome) -> Result<()> {
+    let unknown: Vec<&str> = outcome
+        .said("warning")
+        .filter(|line| !KNOWN_WARNINGS.iter().any(|known| line.contains(known)))
+        .collect();
+    ensure!(
+        unknown.is_empty(),
+        "the guest's kernel warns: {}",
+        unknown.join(" | ")
+    );
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Family `services`: shutdown, heartbeat and time synchronisation, as the host uses them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Test;
+use crate::lab::Lab;
+use crate::vm::Vm;
+use crate::vmm::Guest;
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "SIGTERM shuts the guest down",
+        run: |lab| shutdown(lab, |vm| vm.terminate()),
+    },
+    Test {
+        name: "Ctrl-A s shuts the guest down",
+        run: |lab| shutdown(lab, |vm| vm.type_in("\x01s")),
+    },
+    Test {
+        name: "the command shutdown shuts the guest down",
+        run: |lab| shutdown(lab, |vm| vm.control("shutdown")),
+    },
+    Test {
+        name: "Ctrl-A r restarts the guest",
+        run: restart,
+    },
+    Test {
+        name: "heartbeats come, and their loss is seen",
+        run: heartbeat,
+    },
+    Test {
+        name: "the guest's clock is set",
+        run: time,
+    },
+];
+
+fn shutdown(lab: &mut Lab, ask: fn(&Vm<'_>) -> Result<()>) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    ask(&vm)?;
+    vm.expect("lab: the kernel asked for poweroff")?;
+    let end = vm.finish_well()?.report()?.end;
+    ensure!(end == "power-off", "the report ends with {end:?}");
+    Ok(())
+}
+
+fn restart(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    vm.type_in("\x01r")?;
+    vm.expect("lab: the kernel asked for reboot")?;
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    let resets = vm.finish_well()?.report()?.resets;
+    ensure!(resets == 1, "the report tells of {resets} resets");
+    Ok(())
+}
+
+/// A guest that no longer hears the host cannot answer.
+fn heartbeat(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    vm.expect_log("The guest's heart beats")?;
+    vm.run_for(Duration::from_secs(5))?;
+    vm.tell("deafen")?;
+    vm.expect("lab: ready")?;
+    vm.expect_log("heart")?;
+    // The first request to end asks the guest, which cannot hear it; the second one does not ask.
+    vm.terminate()?;
+    vm.terminate()?;
+    let outcome = vm.finish()?;
+    let report = outcome.report()?;
+    let heartbeat = report.heartbeat.context("the report has no heartbeat")?;
+    ensure!(
+        heartbeat.beats >= 2,
+        "only {} heartbeats came",
+        heartbeat.beats
+    );
+    ensure!(
+        heartbeat.pulse == "lost",
+        "the report says of the heartbeat: {}",
+        heartbeat.pulse
+    );
+    Ok(())
+}
+
+fn time(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console").append("lab.modules=hv_vmbus"))?;
+    vm.expect("lab: ready")?;
+    vm.tell("date 2001-01-01 00:00")?;
+    vm.expect("lab: ready")?;
+    vm.tell("load hv_utils")?;
+    vm.expect("lab: ready")?;
+    vm.run_for(Duration::from_secs(5))?;
+    vm.tell("now")?;
+    let guest: u64 = vm.expect("lab: value now=")?.parse().context("no time")?;
+    let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    ensure!(
+        guest.abs_diff(host) < 60,
+        "the guest's clock is {} s off",
+        guest.abs_diff(host)
+    );
+    vm.tell("poweroff")?;
+    vm.finish_well()?;
+    Ok(())
+}

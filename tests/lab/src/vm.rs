@@ -1,0 +1,283 @@
+//! A guest that runs: waits for what it says, types at it, ends it.
+//!
+//! A guest that hangs is killed at its deadline, and the place that ran it lives on.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::busman::Report;
+use crate::session::Session;
+use crate::wire::{Event, Frame, Program, Request, Sample};
+
+/// How long a guest may take from one expected line to the next.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How a guest ended and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The VMM's exit code.
+    pub code: i32,
+    /// Everything on the guest's console.
+    pub console: String,
+    /// Everything on the VMM's standard error.
+    pub log: String,
+    /// Where the report is, if one was written.
+    pub report: PathBuf,
+}
+
+impl Outcome {
+    /// What came after `lab: WORD ` on the guest's console, one item a line.
+    pub fn said<'a>(&'a self, word: &str) -> impl Iterator<Item = &'a str> {
+        let start = format!("lab: {word} ");
+        self.console
+            .lines()
+            .filter_map(move |line| Some(line.split_once(start.as_str())?.1.trim_end()))
+    }
+
+    /// The value that the guest last gave for a name.
+    pub fn value(&self, name: &str) -> Result<&str> {
+        let start = format!("{name}=");
+        let values = self
+            .said("value")
+            .filter_map(|value| value.strip_prefix(start.as_str()));
+        values
+            .last()
+            .with_context(|| format!("the guest gave no value for {name}"))
+    }
+
+    /// The VMM's report.
+    pub fn report(&self) -> Result<Report> {
+        Report::read(&self.report)
+    }
+}
+
+/// A guest that runs.
+pub struct Vm<'lab> {
+    session: &'lab mut Session,
+    console: String,
+    log: String,
+    read_to: usize,
+    log_read_to: usize,
+    ended: Option<i32>,
+    sample: Option<Sample>,
+    transcript: File,
+    report: PathBuf,
+}
+
+impl<'lab> Vm<'lab> {
+    /// Starts `program`, which will write its report to `report`; what it says is added to `transcript`.
+    pub fn start(
+        session: &'lab mut Session,
+        program: Program,
+        report: PathBuf,
+        transcript: File,
+    ) -> Result<Self> {
+        session.send(&Frame::Message(Request::Start(program)))?;
+        let (console, log) = (String::new(), String::new());
+        Ok(Self {
+            session,
+            console,
+            log,
+            read_to: 0,
+            log_read_to: 0,
+            ended: None,
+            sample: None,
+            transcript,
+            report,
+        })
+    }
+
+    /// Waits for a line of the guest's console that contains `text`, after those found before; gives its rest.
+    pub fn expect(&mut self, text: &str) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(rest) = find(&self.console, &mut self.read_to, text) {
+                return Ok(rest);
+            }
+            if let Some((_, why)) = self
+                .console
+                .get(self.read_to..)
+                .unwrap_or_default()
+                .split_once("lab: fail ")
+            {
+                bail!("the guest says: {}", why.lines().next().unwrap_or_default());
+            }
+            self.advance(deadline)
+                .with_context(|| format!("while waiting for the guest to say {text:?}"))?;
+        }
+    }
+
+    /// Waits for a line of the VMM's log that contains `text`, after those found before; gives its rest.
+    pub fn expect_log(&mut self, text: &str) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(rest) = find(&self.log, &mut self.log_read_to, text) {
+                return Ok(rest);
+            }
+            self.advance(deadline)
+                .with_context(|| format!("while waiting for the VMM to log {text:?}"))?;
+        }
+    }
+
+    /// Types at the VMM's standard input.
+    pub fn type_in(&self, text: &str) -> Result<()> {
+        self.session.send(&Frame::Console(text.as_bytes().to_vec()))
+    }
+
+    /// Types one line for a guest that runs console.sh.
+    pub fn tell(&self, words: &str) -> Result<()> {
+        self.type_in(&format!("{words}\n"))
+    }
+
+    /// Types Ctrl-A and a command of busman's own.
+    pub fn control(&self, command: &str) -> Result<()> {
+        self.type_in(&format!("\x01c{command}\n"))
+    }
+
+    /// Sends the VMM a SIGTERM: the host asks the guest to shut down.
+    pub fn terminate(&self) -> Result<()> {
+        self.session.send(&Frame::Message(Request::Terminate))
+    }
+
+    /// Lets the guest run for a while.
+    pub fn run_for(&mut self, time: Duration) -> Result<()> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            ensure!(self.ended.is_none(), "the VMM ended by itself");
+            self.receive(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the VMM from outside.
+    pub fn sample(&mut self) -> Result<Sample> {
+        self.session.send(&Frame::Message(Request::Sample))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(sample) = self.sample.take() {
+                return Ok(sample);
+            }
+            self.advance(deadline)?;
+        }
+    }
+
+    /// Waits for the VMM to end by itself.
+    pub fn finish(mut self) -> Result<Outcome> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.ended.is_none() {
+            self.advance(deadline)
+                .context("while waiting for the VMM to end")?;
+        }
+        if let Some(why) = find(&self.console, &mut self.read_to, "lab: fail ") {
+            bail!("the guest says: {why}");
+        }
+        let (console, log) = (
+            std::mem::take(&mut self.console),
+            std::mem::take(&mut self.log),
+        );
+        Ok(Outcome {
+            code: self.ended.unwrap_or_default(),
+            console,
+            log,
+            report: self.report.clone(),
+        })
+    }
+
+    /// The same, and the VMM must have been content.
+    pub fn finish_well(self) -> Result<Outcome> {
+        let outcome = self.finish()?;
+        ensure!(
+            outcome.code == 0,
+            "the VMM ended with exit code {}:\n{}",
+            outcome.code,
+            outcome.log.trim_end()
+        );
+        Ok(outcome)
+    }
+
+    fn advance(&mut self, deadline: Instant) -> Result<()> {
+        ensure!(
+            self.ended.is_none(),
+            "the VMM ended with exit code {}",
+            self.ended.unwrap_or_default()
+        );
+        ensure!(
+            self.receive(deadline)?,
+            "nothing for {} s",
+            PATIENCE.as_secs()
+        );
+        Ok(())
+    }
+
+    /// Takes one frame; false at the deadline.
+    fn receive(&mut self, deadline: Instant) -> Result<bool> {
+        match self.session.next(deadline)? {
+            Some(Frame::Console(bytes)) => {
+                self.transcript.write_all(&bytes)?;
+                self.console.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            Some(Frame::Log(bytes)) => {
+                self.transcript.write_all(&bytes)?;
+                self.log.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            Some(Frame::Message(Event::Ended(code))) => self.ended = Some(code),
+            Some(Frame::Message(Event::NotStarted(why))) => {
+                self.ended = Some(-1);
+                bail!("the VMM could not be started: {why}");
+            }
+            Some(Frame::Message(Event::Sample(sample))) => self.sample = Some(sample),
+            Some(Frame::Message(Event::Ready)) => {}
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Vm<'_> {
+    /// A guest that still runs is killed; if even that brings no answer, the session is given up.
+    fn drop(&mut self) {
+        let _ = self.session.send(&Frame::Message(Request::Kill));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.ended.is_none() {
+            if !self.receive(deadline).unwrap_or(false) {
+                self.session.abandon();
+                break;
+            }
+        }
+    }
+}
+
+/// Finds `text` after `from`, in a whole line; moves `from` behind that line and gives the line's rest.
+fn find(all: &str, from: &mut usize, text: &str) -> Option<String> {
+    let rest = all.get(*from..)?;
+    let start = rest.find(text)? + text.len();
+    let length = rest.get(start..)?.find('\n')?;
+    *from += start + length;
+    Some(rest.get(start..start + length)?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_once_and_only_when_it_is_whole() {
+        let mut from = 0;
+        assert_eq!(
+            find("lab: ready\r\nlab: rea", &mut from, "lab: ready"),
+            Some(String::new())
+        );
+        assert_eq!(
+            find("lab: ready\r\nlab: ready", &mut from, "lab: ready"),
+            None
+        );
+        assert_eq!(
+            find("lab: ready\r\nlab: ready \n", &mut from, "lab: ready"),
+            Some(String::new())
+        );
+    }
+}

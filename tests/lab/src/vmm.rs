@@ -1,0 +1,166 @@
+//! A guest as tests describe it, and the VMM's command line for it.
+//!
+//! The VMM is busman, or QEMU in its place: a failure blamed on the lab must show there too.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::guest::Images;
+use crate::host;
+use crate::wire::Program;
+
+/// The program that runs the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Vmm {
+    Busman,
+    Qemu,
+}
+
+/// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices.
+const QEMU_MACHINE: &str = "-machine q35,accel=kvm -m 512 -nodefaults -display none -serial stdio
+    -device vmbus-bridge
+    -cpu host,kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0xfff,hv-vpindex,hv-runtime,hv-time,hv-synic,hv-stimer,\
+hv-tlbflush,hv-ipi,hv-frequencies,hv-crash";
+
+/// The form in which the kernel is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    BzImage,
+    Pvh,
+}
+
+/// A guest to start.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    script: String,
+    cpus: u32,
+    boot: Boot,
+    kexec: bool,
+    once: bool,
+    command_line: String,
+}
+
+impl Guest {
+    /// A guest that runs resources/guest/tests/SCRIPT.sh: two vCPUs, 512 MiB, a vmlinux started through PVH.
+    pub fn new(script: &str) -> Self {
+        Self {
+            script: script.to_owned(),
+            cpus: 2,
+            boot: Boot::Pvh,
+            kexec: false,
+            once: false,
+            command_line: "console=ttyS0 quiet panic=-1".to_owned(),
+        }
+    }
+
+    /// Sets the number of vCPUs.
+    pub fn cpus(self, cpus: u32) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// Sets the form of the kernel.
+    pub fn boot(self, boot: Boot) -> Self {
+        Self { boot, ..self }
+    }
+
+    /// Adds kexec and a kernel for it to the guest's files.
+    pub fn kexec(self) -> Self {
+        Self {
+            kexec: true,
+            ..self
+        }
+    }
+
+    /// Lets a reset end the VMM instead of starting the guest again.
+    pub fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+
+    /// Adds to the kernel's command line; later words win.
+    pub fn append(mut self, words: &str) -> Self {
+        let _ = write!(self.command_line, " {words}");
+        self
+    }
+
+    /// The command line of this guest.
+    pub fn program(
+        &self,
+        vmm: Vmm,
+        busman: &Path,
+        images: &Images,
+        report: &Path,
+    ) -> Result<Program> {
+        let kernel = match self.boot {
+            Boot::BzImage => &images.kernel.bzimage,
+            Boot::Pvh => &images.kernel.vmlinux,
+        };
+        let initrd = if self.kexec {
+            &images.kexec
+        } else {
+            &images.base
+        };
+        let path = match vmm {
+            Vmm::Busman => busman.to_owned(),
+            Vmm::Qemu => {
+                host::find_program("qemu-system-x86_64").context("qemu is not installed")?
+            }
+        };
+        let mut args = match vmm {
+            Vmm::Busman => self.busman_arguments(report),
+            Vmm::Qemu => self.qemu_arguments(),
+        };
+        let option = |name: &str| {
+            if vmm == Vmm::Busman {
+                format!("--{name}")
+            } else {
+                format!("-{name}")
+            }
+        };
+        args.extend([
+            option("kernel"),
+            text(kernel),
+            option("initrd"),
+            text(initrd),
+        ]);
+        args.push(if vmm == Vmm::Busman {
+            "--cmdline".into()
+        } else {
+            "-append".into()
+        });
+        args.push(format!("{} lab.script={}", self.command_line, self.script));
+        Ok(Program {
+            path,
+            args,
+            dir: PathBuf::from("/"),
+        })
+    }
+
+    fn busman_arguments(&self, report: &Path) -> Vec<String> {
+        let cpus = self.cpus.to_string();
+        let mut args: Vec<String> = ["run", "--cpus", &cpus, "--memory", "512M", "--report"]
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        args.push(text(report));
+        if self.once {
+            args.push("--once".into());
+        }
+        args
+    }
+
+    fn qemu_arguments(&self) -> Vec<String> {
+        let machine = format!("-smp {} {QEMU_MACHINE}", self.cpus);
+        let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
+        if self.once {
+            args.push("-no-reboot".into());
+        }
+        args
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
