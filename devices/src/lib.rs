@@ -20,7 +20,6 @@
     test,
     expect(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
         clippy::panic,
         reason = "a panic is how a test fails, and a test's numbers are small"
     )

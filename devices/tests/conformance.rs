@@ -59,7 +59,7 @@ fn rings_of_any_size_are_taken_as_the_guest_donates_them() {
             let row = guest.bus.channels().remove(0);
             assert_eq!(row.gpadl_pages as usize, outgoing + incoming);
             assert_eq!((row.outgoing_pages as usize, row.incoming_pages as usize), (outgoing, incoming));
-            assert_eq!(row.incoming_bytes as usize, (incoming - 1) * 4096);
+            assert_eq!(row.incoming_bytes, (incoming as u64 - 1) * 4096);
             assert!(speaks(&mut channel));
             guest.close(channel);
             assert!(guest.synic.bound().is_empty());
