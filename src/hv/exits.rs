@@ -72,16 +72,19 @@ impl ExitHandler {
                 vcpu.set_kvm_immediate_exit(0);
                 Rest::Nothing
             }
-            Err(error) => {
-                Rest::Send(MachineEvent::Failed(format!("KVM cannot run VP {}: {}", self.vp, io::Error::from(error))))
-            }
+            Err(error) => Rest::Send(MachineEvent::Failed(format!(
+                "KVM cannot run VP {}: {}",
+                self.vp,
+                io::Error::from(error)
+            ))),
         };
         match rest {
             Rest::Nothing => Next::Run,
             Rest::Hyperv => self.serve_hyperv(vcpu),
             Rest::Port => self.serve_port(vcpu),
             Rest::Crash(write) => {
-                let report = self.crash.as_ref().map(|crash| crash.report(write, &self.ram, guest_os_id(vcpu)));
+                let report =
+                    self.crash.as_ref().map(|crash| crash.report(write, &self.ram, guest_os_id(vcpu)));
                 if let Some(report) = report {
                     self.events.send(MachineEvent::Crashed(report));
                 }
@@ -109,8 +112,8 @@ impl ExitHandler {
             VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => return Rest::Port,
             VcpuExit::MmioRead(address, data) => self.mmio.read(address, data),
             VcpuExit::MmioWrite(address, data) => self.mmio.write(address, data),
-            VcpuExit::X86Rdmsr(exit) => self.read_msr(exit),
-            VcpuExit::X86Wrmsr(exit) => return self.write_msr(exit),
+            VcpuExit::X86Rdmsr(mut exit) => self.read_msr(&mut exit),
+            VcpuExit::X86Wrmsr(mut exit) => return self.write_msr(&mut exit),
             VcpuExit::Shutdown => return Rest::Send(MachineEvent::TripleFault),
             VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) => return Rest::Send(MachineEvent::Reset),
             VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _) => return Rest::Send(MachineEvent::PowerOff),
@@ -136,7 +139,7 @@ impl ExitHandler {
         Next::Run
     }
 
-    fn read_msr(&self, exit: ReadMsrExit<'_>) {
+    fn read_msr(&self, exit: &mut ReadMsrExit<'_>) {
         match self.crash.as_ref().and_then(|crash| crash.read(exit.index)) {
             Some(value) => {
                 *exit.data = value;
@@ -146,7 +149,7 @@ impl ExitHandler {
         }
     }
 
-    fn write_msr(&self, exit: WriteMsrExit<'_>) -> Rest {
+    fn write_msr(&self, exit: &mut WriteMsrExit<'_>) -> Rest {
         match self.crash.as_ref().and_then(|crash| crash.write(exit.index, exit.data)) {
             Some(write) => {
                 *exit.error = 0;
@@ -176,8 +179,7 @@ impl ExitHandler {
 
     fn hypercall(&self, input: u64, params: [u64; 2]) -> HvStatus {
         let [first, _] = params;
-        let code = (input & 0xFFFF) as u16;
-        match code {
+        match low_u16(input) {
             hypercall::POST_MESSAGE => {
                 self.counters.post_message.count();
                 // 256 bytes do not fit into registers.
@@ -193,8 +195,7 @@ impl ExitHandler {
                 if first >> 48 != 0 {
                     return HvStatus::InvalidHypercallInput;
                 }
-                let connection_id = (first & u64::from(u32::MAX)) as u32;
-                if self.synic.doorbell_exit(connection_id) {
+                if self.synic.doorbell_exit(low_u32(first)) {
                     HvStatus::Success
                 } else {
                     HvStatus::InvalidConnectionId
@@ -208,7 +209,7 @@ impl ExitHandler {
     }
 
     fn post_message(&self, address: u64) -> HvStatus {
-        if address % 8 != 0 {
+        if !address.is_multiple_of(8) {
             return HvStatus::InvalidAlignment;
         }
         let mut input = PostMessageInput::new_zeroed();
@@ -221,12 +222,20 @@ impl ExitHandler {
         };
         let start = GuestAddress(address).0.checked_add(size_of::<PostMessageInput>() as u64);
         match start.map(|start| self.ram.read_slice(payload, GuestAddress(start))) {
-            Some(Ok(())) => {
-                self.messages.post(input.connection_id.get(), input.message_type.get(), payload)
-            }
+            Some(Ok(())) => self.messages.post(input.connection_id.get(), input.message_type.get(), payload),
             _ => HvStatus::InvalidParameter,
         }
     }
+}
+
+fn low_u16(value: u64) -> u16 {
+    let [a, b, ..] = value.to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+fn low_u32(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// Who the guest says that it is; 0 if it does not say.

@@ -12,5 +12,6 @@ pub mod exits;
 pub mod ioctl;
 pub mod kick;
 pub mod kvm;
+mod messages;
 pub mod synic;
 pub mod vcpu;

@@ -202,8 +202,13 @@ mod tests {
         std::iter::once(header).chain(pfns).flat_map(u64::to_le_bytes).collect()
     }
 
+    /// What a guest computes in 16 bits.
+    fn buflen(len: usize) -> u16 {
+        u16::try_from(len & 0xffff).unwrap()
+    }
+
     fn parse(range_count: u16, bytes: &[u8]) -> Result<Option<Gpadl>, GpadlError> {
-        let mut parser = GpadlParser::new(range_count, bytes.len() as u16)?;
+        let mut parser = GpadlParser::new(range_count, buflen(bytes.len()))?;
         let complete = parser.push(bytes, &mut 100_000)?;
         Ok(complete.then(|| parser.finish()))
     }
@@ -211,7 +216,7 @@ mod tests {
     #[test]
     fn units_may_arrive_one_by_one() {
         let bytes = [range(5000, 4000, [7, 8, 9]), range(1, 0, [7])].concat();
-        let mut parser = GpadlParser::new(2, bytes.len() as u16).unwrap();
+        let mut parser = GpadlParser::new(2, buflen(bytes.len())).unwrap();
         let mut budget = 10;
         for unit in bytes[..bytes.len() - 8].chunks(8) {
             assert_eq!(parser.push(unit, &mut budget), Ok(false));
@@ -233,7 +238,7 @@ mod tests {
     #[test]
     fn surplus_bytes_are_ignored() {
         let mut bytes = range(8192, 0, [1, 2]);
-        let announced = bytes.len() as u16;
+        let announced = buflen(bytes.len());
         bytes.extend([0xff; 100]);
         let mut parser = GpadlParser::new(1, announced).unwrap();
         assert_eq!(parser.push(&bytes, &mut 100), Ok(true));
@@ -278,7 +283,7 @@ mod tests {
         let header = range(u32::MAX, 4095, []);
         let mut budget = 1_000_000;
         let needed = (1 + (1 << 20) + 1) * 8;
-        let mut parser = GpadlParser::new(1, (needed & 0xffff) as u16).unwrap();
+        let mut parser = GpadlParser::new(1, buflen(needed)).unwrap();
         assert_eq!(parser.push(&header, &mut budget), Err(GpadlError::Budget((1 << 20) + 2)));
         assert_eq!((budget, parser.cost()), (1_000_000, 0));
     }

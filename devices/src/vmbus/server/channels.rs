@@ -3,6 +3,8 @@
 //! Only what can be told without guest memory is checked here; whether the pages are RAM and large enough for the
 //! device is the bus' to say.
 
+use zerocopy::FromBytes;
+
 use super::action::{Action, ChannelId, OfferId, OpenRequest};
 use super::connection::Session;
 use super::offers::connection_id;
@@ -15,8 +17,6 @@ use crate::vmbus::protocol::{
     ChannelName, CloseReservedResponse, FeatureFlags, ModifyChannel, ModifyChannelResponse, OpenChannel,
     OpenChannel2, OpenChannelResult, Status, VP_NONE,
 };
-use zerocopy::FromBytes;
-
 /// Pages of the smallest ring: one for control, one for data.
 const MIN_RING_PAGES: u32 = 2;
 
@@ -131,7 +131,7 @@ impl Server {
         chosen: Option<(u32, u16)>,
     ) -> Result<(u32, u16), Refusal> {
         let own_flag = u16::try_from(channel.0).map_err(|_| Refusal::BadSignal)?;
-        let (connection_id, event_flag) = chosen.unwrap_or((connection_id(channel), own_flag));
+        let (connection_id, event_flag) = chosen.unwrap_or_else(|| (connection_id(channel), own_flag));
         let in_range =
             GUEST_CONNECTION_IDS.contains(&connection_id) && (1..EVENT_FLAG_COUNT).contains(&event_flag);
         let id_taken = self.links().any(|link| link.connection_id == connection_id);

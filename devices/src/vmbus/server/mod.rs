@@ -124,7 +124,7 @@ impl Server {
 
     /// Takes back a message for which there was no room: it will be the next action again.
     pub fn retry(&mut self, message: HostMessage) {
-        self.counters.messages_out -= 1;
+        self.counters.messages_out = self.counters.messages_out.saturating_sub(1);
         self.outbox.put_back(message);
     }
 

@@ -29,8 +29,8 @@ pub enum OfferError {
         /// 0 for the device's first channel.
         sub_channel: u16,
     },
-    /// A sub-channel of a device whose first channel is not there.
-    #[error("Device {0} cannot offer a sub-channel before its first channel")]
+    /// A sub-channel of a device whose first channel is not open: the guest may have closed it meanwhile.
+    #[error("Device {0} cannot offer a sub-channel while its first channel is not open")]
     NoPrimary(Guid),
     /// There are [`MAX_CHANNELS`].
     #[error("A machine has at most {MAX_CHANNELS} channels")]
@@ -39,18 +39,20 @@ pub enum OfferError {
 
 impl Server {
     /// Adds a channel. A guest that has asked for offers is told of it at once, unless it has yet to release one
-    /// with the same interface, instance and sub-channel: then as soon as it has.
+    /// with the same interface, instance and sub-channel: then as soon as it has. Sub-channels go when their first
+    /// channel closes, and with the connection.
     ///
     /// # Errors
     /// See [`OfferError`].
     pub fn offer(&mut self, offer: Offer) -> Result<OfferId, OfferError> {
         let channel = Channel::new(offer);
         let key @ (interface, instance, sub_channel) = channel.key();
-        let is_there = |key| self.channels.values().any(|other| other.key() == key && !other.is_withdrawn());
-        if is_there(key) {
+        let find = |key| self.channels.values().find(|other| other.key() == key && !other.is_withdrawn());
+        if find(key).is_some() {
             return Err(OfferError::Duplicate { interface, instance, sub_channel });
         }
-        if sub_channel > 0 && !is_there((interface, instance, 0)) {
+        let primary = find((interface, instance, 0)).map(|primary| &primary.run);
+        if sub_channel > 0 && !matches!(primary, Some(Run::Opening(..) | Run::Open(_))) {
             return Err(OfferError::NoPrimary(instance));
         }
         if self.channels.len() >= MAX_CHANNELS {
