@@ -55,7 +55,7 @@ use self::outbox::{Destination, Outbox};
 use self::state::Channel;
 use crate::guest_debug;
 use crate::hvdef::SINT_COUNT;
-use crate::vmbus::protocol::{Header, HostBody, message_type};
+use crate::vmbus::protocol::{Header, HostBody, InitiateContact, message_type};
 
 /// Connection id of the message port of every version.
 pub const MESSAGE_PORT: u32 = 1;
@@ -140,8 +140,9 @@ impl Server {
     /// talking that never fetches what the old one left unread.
     #[must_use]
     pub fn starts_over(message: &[u8]) -> bool {
-        Header::read_from_prefix(message)
-            .is_ok_and(|(header, _)| header.message_type.get() == message_type::INITIATE_CONTACT)
+        let Ok((header, body)) = Header::read_from_prefix(message) else { return false };
+        header.message_type.get() == message_type::INITIATE_CONTACT
+            && body.len() >= size_of::<InitiateContact>()
     }
 
     /// What passed through so far.
