@@ -126,9 +126,6 @@ impl Server {
     /// The session, if it has this message.
     pub(super) fn session_for(&self, message_type: u32) -> Result<Session, Refusal> {
         let session = self.connection.session().ok_or(Refusal::NotConnected)?;
-        if self.outbox.is_paused() && message_type != message_type::RESUME {
-            return Err(Refusal::Paused);
-        }
         let (version, features) = match message_type {
             message_type::TL_CONNECT_REQUEST | message_type::OPEN_RESERVED_CHANNEL => {
                 (Version::V4_0, FeatureFlags::empty())

@@ -200,3 +200,15 @@ fn a_message_without_room_is_next_again() {
     assert!(host.server.ready());
     assert_eq!(host.server.counters().messages_out, 2);
 }
+
+#[test]
+fn a_device_goes_although_the_guest_fetches_nothing() {
+    let mut host = Host::open(Version::V5_3);
+    host.server.handle(4, &teardown(1, 99));
+    let Some(Action::Send(message)) = host.server.next_action() else { panic!("no answer") };
+    host.server.retry(message.clone());
+    host.server.rescind(A);
+    assert_eq!(host.server.next_action(), Some(Action::Close(A)));
+    assert_eq!(host.server.next_action(), Some(Action::Unmap(A, GpadlId(7))));
+    assert_eq!(host.server.next_action(), Some(Action::Send(message)));
+}
