@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::wire::{Event, Frame, Program, Request, Sample};
 
 /// How long a guest may take from one expected line to the next.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a guest ended and what it said.
 #[derive(Debug)]

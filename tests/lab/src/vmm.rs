@@ -41,6 +41,7 @@ pub struct Guest {
     kexec: bool,
     once: bool,
     command_line: String,
+    hyperv: Option<String>,
 }
 
 impl Guest {
@@ -53,6 +54,7 @@ impl Guest {
             kexec: false,
             once: false,
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
+            hyperv: None,
         }
     }
 
@@ -80,6 +82,11 @@ impl Guest {
     pub fn append(mut self, words: &str) -> Self {
         let _ = write!(self.command_line, " {words}");
         self
+    }
+
+    /// Sets busman's list of Hyper-V features; QEMU's is fixed.
+    pub fn hyperv(self, list: &str) -> Self {
+        Self { hyperv: Some(list.to_owned()), ..self }
     }
 
     /// The command line of this guest.
@@ -115,6 +122,9 @@ impl Guest {
         args.push(text(report));
         if self.once {
             args.push("--once".into());
+        }
+        if let Some(list) = &self.hyperv {
+            args.extend(["--hyperv".into(), list.clone()]);
         }
         args
     }
