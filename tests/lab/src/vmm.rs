@@ -42,6 +42,7 @@ pub struct Guest {
     once: bool,
     command_line: String,
     hyperv: Option<String>,
+    probe: Option<PathBuf>,
 }
 
 impl Guest {
@@ -54,6 +55,7 @@ impl Guest {
             kexec: false,
             once: false,
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
+            probe: None,
             hyperv: None,
         }
     }
@@ -89,13 +91,18 @@ impl Guest {
         Self { hyperv: Some(list.to_owned()), ..self }
     }
 
+    /// Gives the guest the loopback device, and files with the module for it (see [`crate::probe`]).
+    pub fn probe(self, initrd: &Path) -> Self {
+        Self { probe: Some(initrd.to_owned()), ..self }
+    }
+
     /// The command line of this guest.
     pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
             Boot::BzImage => &images.kernel.bzimage,
             Boot::Pvh => &images.kernel.vmlinux,
         };
-        let initrd = if self.kexec { &images.kexec } else { &images.base };
+        let initrd = self.probe.as_ref().unwrap_or(if self.kexec { &images.kexec } else { &images.base });
         let path = match vmm {
             Vmm::Busman => busman.to_owned(),
             Vmm::Qemu => host::find_program("qemu-system-x86_64").context("qemu is not installed")?,
@@ -122,6 +129,9 @@ impl Guest {
         args.push(text(report));
         if self.once {
             args.push("--once".into());
+        }
+        if self.probe.is_some() {
+            args.push("--loopback".into());
         }
         if let Some(list) = &self.hyperv {
             args.extend(["--hyperv".into(), list.clone()]);

@@ -2,6 +2,7 @@
 
 mod boot;
 mod bus;
+mod rings;
 mod services;
 
 use anyhow::{Result, ensure};
@@ -9,6 +10,8 @@ use anyhow::{Result, ensure};
 use crate::lab::Lab;
 use crate::vm::Outcome;
 use crate::vmm::Vmm;
+
+pub use rings::SIZES as RING_SIZES;
 
 /// One whole-VM test.
 pub struct Test {
@@ -31,6 +34,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "boot", tests: boot::TESTS },
     Family { name: "bus", tests: bus::TESTS },
     Family { name: "services", tests: services::TESTS },
+    Family { name: "rings", tests: rings::TESTS },
 ];
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine
