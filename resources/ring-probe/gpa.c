@@ -112,8 +112,11 @@ static void gpa_build(struct gpa *gpa)
 	u32 used = 0;
 	u32 i, frame;
 
-	for (i = PAGES - 1; i > 0; i--)
-		swap(gpa->pages[i], gpa->pages[next_random(&gpa->random) % (i + 1)]);
+	for (i = PAGES - 1; i > 0; i--) {
+		u32 other = next_random(&gpa->random) % (i + 1);
+
+		swap(gpa->pages[i], gpa->pages[other]);
+	}
 	for (i = 0; i < ranges; i++) {
 		u32 frames = 1 + next_random(&gpa->random) % (PAGES / MAX_RANGES);
 		u32 offset = next_random(&gpa->random) % HV_HYP_PAGE_SIZE;
