@@ -50,8 +50,16 @@ pub struct BusDevice {
 
 /// Every device that the bus can have, in the order in which they are added.
 pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
-    BusDevice { name: "shutdown", about: "the host asks the guest to power off or reboot", add: Machine::add_shutdown },
-    BusDevice { name: "heartbeat", about: "the host sees whether the guest is alive", add: Machine::add_heartbeat },
+    BusDevice {
+        name: "shutdown",
+        about: "the host asks the guest to power off or reboot",
+        add: Machine::add_shutdown,
+    },
+    BusDevice {
+        name: "heartbeat",
+        about: "the host sees whether the guest is alive",
+        add: Machine::add_heartbeat,
+    },
     BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
 ];
 
@@ -146,7 +154,11 @@ impl Machine {
     ///
     /// # Errors
     /// A sentence for the user: which of the things asked for cannot be had.
-    pub fn build(config: &Config, events: &EventSender, console: Box<dyn Write + Send>) -> Result<Self, MachineError> {
+    pub fn build(
+        config: &Config,
+        events: &EventSender,
+        console: Box<dyn Write + Send>,
+    ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
         let partition = Partition::new(&ram, config.cpus, &features)?;
@@ -317,7 +329,12 @@ fn add_clock(ports: &mut PortBus) -> Result<(), MachineError> {
 
 fn add_power(ports: &mut PortBus, partition: &Partition, events: &EventSender) -> Result<(), MachineError> {
     let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
-    insert(ports, "power management", (port::PM, PowerManagement::PORTS), PowerManagement::new(Arc::clone(&power) as _))?;
+    insert(
+        ports,
+        "power management",
+        (port::PM, PowerManagement::PORTS),
+        PowerManagement::new(Arc::clone(&power) as _),
+    )?;
     insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
 }
 

@@ -67,13 +67,18 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         let ended = control.run()?;
         let resets_guest = matches!(ended.end, End::Reset | End::TripleFault);
         if resets_guest && !config.once {
-            log::info!("The guest is reset{}", if ended.end == End::TripleFault { " after a triple fault" } else { "" });
+            log::info!(
+                "The guest is reset{}",
+                if ended.end == End::TripleFault { " after a triple fault" } else { "" }
+            );
             resets += 1;
             continue;
         }
         if let Some(path) = &config.report {
             let report = ended.report(resets, start_to_guest_us);
-            report.write(path).map_err(|source| VmmError::Report { path: path.display().to_string(), source })?;
+            report
+                .write(path)
+                .map_err(|source| VmmError::Report { path: path.display().to_string(), source })?;
         }
         return Ok(ended.end);
     }
@@ -102,7 +107,7 @@ impl Ended {
                 protocol: bus.version().map(|version| version.to_string()).unwrap_or_default(),
                 messages_in: counters.messages_in,
                 messages_out: counters.messages_out,
-                contacts: bus.contacts(),
+                contacts: counters.contacts,
             },
             heartbeat: heartbeat
                 .as_ref()
@@ -228,7 +233,9 @@ impl<'a> ControlLoop<'a> {
         };
         match shutdown.request(kind) {
             Ok(()) => log::info!("The guest is asked to {kind}"),
-            Err(error) => log::warn!("The guest cannot be asked to {kind}: {error}. Ctrl-A x or a second signal stops it"),
+            Err(error) => log::warn!(
+                "The guest cannot be asked to {kind}: {error}. Ctrl-A x or a second signal stops it"
+            ),
         }
     }
 

@@ -71,7 +71,7 @@ pub const VMBUS_SINT: u8 = 2;
 /// Event flags of one SINT.
 pub const EVENT_FLAG_COUNT: u16 = 2048;
 /// Bytes of one message slot, and of one SINT's event flags.
-pub const SLOT_SIZE: u64 = 256;
+pub const SLOT_SIZE: usize = 256;
 /// Largest payload of a message, bytes.
 pub const MESSAGE_PAYLOAD_MAX: usize = 240;
 /// Message type of a free slot.
@@ -79,7 +79,7 @@ pub const MESSAGE_TYPE_NONE: u32 = 0;
 /// Message type of everything on VMBus' message ports.
 pub const MESSAGE_TYPE_VMBUS: u32 = 1;
 /// Offset of the flags byte in a message slot.
-pub const MESSAGE_FLAGS_OFFSET: u64 = 5;
+pub const MESSAGE_FLAGS_OFFSET: usize = 5;
 /// Bit 0 of the flags byte: more messages wait, so write EOM.
 pub const MESSAGE_FLAG_PENDING: u8 = 1;
 

@@ -16,6 +16,14 @@
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        clippy::panic,
+        reason = "a panic is how a test fails, and a test's numbers are small"
+    )
+)]
 
 pub mod guid;
 pub mod hvdef;

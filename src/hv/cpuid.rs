@@ -86,7 +86,16 @@ const REQUIRED: &[&str] = &["synic", "hypercall", "vpindex"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HypervFeatures {
     /// As many as there are rows in [`FEATURES`].
-    chosen: Vec<bool>,
+    choices: Vec<Choice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Off,
+    /// Shown where the host can serve it.
+    IfPossible,
+    /// The user asked for it by name: shown, or the machine does not start.
+    Asked,
 }
 
 /// Why a choice of features cannot be had.
@@ -102,7 +111,7 @@ pub enum FeatureError {
     #[error("The Hyper-V feature {0:?} cannot be left out: VMBus stands on it")]
     Required(&'static str),
     /// This host cannot serve it.
-    #[error("This host's KVM cannot serve the Hyper-V feature {name:?}; leave it out with --hyperv default,-{name}")]
+    #[error("This host's KVM cannot serve the Hyper-V feature {name:?}: do not ask for it with --hyperv")]
     Unsupported {
         /// The feature's name.
         name: &'static str,
@@ -111,7 +120,12 @@ pub enum FeatureError {
 
 impl Default for HypervFeatures {
     fn default() -> Self {
-        HypervFeatures { chosen: FEATURES.iter().map(|feature| feature.by_default).collect() }
+        let choice = |feature: &Feature| match feature.by_default {
+            _ if REQUIRED.contains(&feature.name) => Choice::Asked,
+            true => Choice::IfPossible,
+            false => Choice::Off,
+        };
+        HypervFeatures { choices: FEATURES.iter().map(choice).collect() }
     }
 }
 
@@ -139,15 +153,15 @@ impl HypervFeatures {
         FEATURES.iter().map(|feature| feature.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a feature was chosen.
+    /// Whether a feature was chosen, if only where the host can serve it.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.rows().any(|feature| feature.name == name)
+        self.rows().any(|(feature, _)| feature.name == name)
     }
 
     fn keep_required(&mut self) {
-        for (chosen, feature) in self.chosen.iter_mut().zip(FEATURES) {
-            *chosen = REQUIRED.contains(&feature.name);
+        for (choice, feature) in self.choices.iter_mut().zip(FEATURES) {
+            *choice = if REQUIRED.contains(&feature.name) { Choice::Asked } else { Choice::Off };
         }
     }
 
@@ -156,23 +170,23 @@ impl HypervFeatures {
             Some(name) => (false, name),
             None => (true, word.strip_prefix('+').unwrap_or(word)),
         };
-        let found = self.chosen.iter_mut().zip(FEATURES).find(|(_, feature)| feature.name == name);
-        let (chosen, feature) = found.ok_or_else(|| FeatureError::Unknown { name: name.to_owned() })?;
+        let found = self.choices.iter_mut().zip(FEATURES).find(|(_, feature)| feature.name == name);
+        let (choice, feature) = found.ok_or_else(|| FeatureError::Unknown { name: name.to_owned() })?;
         if !on && REQUIRED.contains(&feature.name) {
             return Err(FeatureError::Required(feature.name));
         }
-        *chosen = on;
+        *choice = if on { Choice::Asked } else { Choice::Off };
         Ok(())
     }
 
-    fn rows(&self) -> impl Iterator<Item = &'static Feature> {
-        FEATURES.iter().zip(&self.chosen).filter(|(_, chosen)| **chosen).map(|(feature, _)| feature)
+    fn rows(&self) -> impl Iterator<Item = (&'static Feature, Choice)> {
+        FEATURES.iter().zip(self.choices.iter().copied()).filter(|(_, choice)| *choice != Choice::Off)
     }
 }
 
 impl fmt::Display for HypervFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.rows().map(|feature| feature.name).collect();
+        let names: Vec<_> = self.rows().map(|(feature, _)| feature.name).collect();
         f.write_str(&names.join(","))
     }
 }
@@ -180,7 +194,8 @@ impl fmt::Display for HypervFeatures {
 /// The hypervisor's leaves for the chosen features.
 ///
 /// # Errors
-/// [`FeatureError::Unsupported`] names the first feature that is not among what KVM said it can serve.
+/// [`FeatureError::Unsupported`] names the first feature that was asked for and is not among what KVM said it can
+/// serve. A default that cannot be served is left out.
 pub fn hypervisor_leaves(
     features: &HypervFeatures,
     supported: &CpuId,
@@ -193,10 +208,17 @@ pub fn hypervisor_leaves(
     let (can_do, can_hint) = (can(leaf::FEATURES), can(leaf::RECOMMENDATIONS)[0]);
     let mut shown: Registers = [0; 4];
     let mut hints = 0;
-    for feature in features.rows() {
+    for (feature, choice) in features.rows() {
         let missing = feature.features.iter().zip(can_do).any(|(wanted, can)| wanted & !can != 0);
         if missing || feature.hints & !can_hint != 0 {
-            return Err(FeatureError::Unsupported { name: feature.name });
+            if choice == Choice::Asked {
+                return Err(FeatureError::Unsupported { name: feature.name });
+            }
+            log::info!(
+                "The guest does without the Hyper-V feature {}: this host's KVM cannot serve it",
+                feature.name
+            );
+            continue;
         }
         for (register, bits) in shown.iter_mut().zip(feature.features) {
             *register |= bits;
@@ -251,7 +273,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
     const HTT: u32 = bit(28);
     match entry.function {
         0x01 => {
-            entry.ebx = entry.ebx & 0xFFFF | vp_count.min(255) << 16 | (vp & 0xFF) << 24;
+            entry.ebx = (entry.ebx & 0xFFFF) | (vp_count.min(255) << 16) | ((vp & 0xFF) << 24);
             entry.ecx |= HYPERVISOR | TSC_DEADLINE;
             if !nested {
                 entry.ecx &= !VMX;
@@ -259,11 +281,11 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
             entry.edx = if vp_count > 1 { entry.edx | HTT } else { entry.edx & !HTT };
         }
         // Intel: cores of the package, in each cache's leaf. No cache is shared.
-        0x04 => entry.eax = entry.eax & 0x3FFF | (vp_count.next_power_of_two().min(64) - 1) << 26,
+        0x04 => entry.eax = (entry.eax & 0x3FFF) | ((vp_count.next_power_of_two().min(64) - 1) << 26),
         0x8000_0001 if !nested => entry.ecx &= !SVM,
         // AMD: cores of the package, and bits of the APIC id that number them.
         0x8000_0008 => {
-            entry.ecx = vp_count.min(256) - 1 | vp_count.next_power_of_two().trailing_zeros() << 12;
+            entry.ecx = (vp_count.min(256) - 1) | (vp_count.next_power_of_two().trailing_zeros() << 12);
         }
         0x8000_001D => entry.eax &= 0x3FFF,
         _ => {}
@@ -279,7 +301,7 @@ fn topology(vp: u32, vp_count: u32) -> [kvm_cpuid_entry2; 3] {
         flags: SIGNIFICANT_INDEX,
         eax: shift,
         ebx: count,
-        ecx: index | kind << 8,
+        ecx: index | (kind << 8),
         edx: vp,
         ..Default::default()
     };
@@ -335,14 +357,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_cannot_serve_is_refused_by_name() {
+    fn what_the_host_cannot_serve_is_left_out_unless_it_was_asked_for() {
         let supported = CpuId::from_entries(&[
             entry(leaf::FEATURES, [!0, !0, !0, !bit(19)]),
             entry(leaf::RECOMMENDATIONS, [!0; 4]),
         ])
         .unwrap();
-        let refused = hypervisor_leaves(&HypervFeatures::default(), &supported, 1).unwrap_err();
+        let leaves = hypervisor_leaves(&HypervFeatures::default(), &supported, 1).unwrap();
+        assert_eq!(leaves[3].edx, 0x510);
+        let asked = "stimer-direct".parse().unwrap();
+        let refused = hypervisor_leaves(&asked, &supported, 1).unwrap_err();
         assert_eq!(refused, FeatureError::Unsupported { name: "stimer-direct" });
+        let no_synic = CpuId::from_entries(&[entry(leaf::FEATURES, [!bit(2), !0, !0, !0])]).unwrap();
+        let refused = hypervisor_leaves(&HypervFeatures::default(), &no_synic, 1).unwrap_err();
+        assert_eq!(refused, FeatureError::Unsupported { name: "synic" });
     }
 
     #[test]

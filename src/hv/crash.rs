@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn a_bugcheck_is_reported_by_name() {
         let registers = CrashRegisters::default();
-        for (i, value) in [0x7b, 1, 2, 3, 4].into_iter().enumerate() {
-            registers.write(CRASH_P0 + i as u32, value).unwrap();
+        for (register, value) in (CRASH_P0..).zip([0x7b, 1, 2, 3, 4]) {
+            registers.write(register, value).unwrap();
         }
         let write = registers.write(CRASH_CTL, NOTIFY).unwrap();
         assert!(write.reports);

@@ -6,17 +6,16 @@
 use std::io;
 use std::sync::Arc;
 
-use devices::hvdef::{HvStatus, PostMessageInput, hypercall, msr};
+use devices::hvdef::{HvStatus, msr};
 use devices::legacy::{MmioBus, PortBus};
 use devices::mem::GuestRam;
 use devices::vmbus::bus::MessagePort;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, Msrs, kvm_msr_entry};
 use kvm_ioctls::{ReadMsrExit, VcpuExit, VcpuFd, WriteMsrExit};
-use vm_memory::{Bytes, GuestAddress};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::counters::ExitCounters;
 use super::crash::{CrashRegisters, CrashWrite};
+use super::hypercall::{self, Hypercall};
 use super::ioctl::{self, HypervExit};
 use super::synic::KvmSynic;
 use crate::events::{EventSender, MachineEvent};
@@ -72,16 +71,19 @@ impl ExitHandler {
                 vcpu.set_kvm_immediate_exit(0);
                 Rest::Nothing
             }
-            Err(error) => {
-                Rest::Send(MachineEvent::Failed(format!("KVM cannot run VP {}: {}", self.vp, io::Error::from(error))))
-            }
+            Err(error) => Rest::Send(MachineEvent::Failed(format!(
+                "KVM cannot run VP {}: {}",
+                self.vp,
+                io::Error::from(error)
+            ))),
         };
         match rest {
             Rest::Nothing => Next::Run,
             Rest::Hyperv => self.serve_hyperv(vcpu),
             Rest::Port => self.serve_port(vcpu),
             Rest::Crash(write) => {
-                let report = self.crash.as_ref().map(|crash| crash.report(write, &self.ram, guest_os_id(vcpu)));
+                let report =
+                    self.crash.as_ref().map(|crash| crash.report(write, &self.ram, guest_os_id(vcpu)));
                 if let Some(report) = report {
                     self.events.send(MachineEvent::Crashed(report));
                 }
@@ -109,8 +111,8 @@ impl ExitHandler {
             VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => return Rest::Port,
             VcpuExit::MmioRead(address, data) => self.mmio.read(address, data),
             VcpuExit::MmioWrite(address, data) => self.mmio.write(address, data),
-            VcpuExit::X86Rdmsr(exit) => self.read_msr(exit),
-            VcpuExit::X86Wrmsr(exit) => return self.write_msr(exit),
+            VcpuExit::X86Rdmsr(mut exit) => self.read_msr(&mut exit),
+            VcpuExit::X86Wrmsr(mut exit) => return self.write_msr(&mut exit),
             VcpuExit::Shutdown => return Rest::Send(MachineEvent::TripleFault),
             VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) => return Rest::Send(MachineEvent::Reset),
             VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _) => return Rest::Send(MachineEvent::PowerOff),
@@ -136,7 +138,7 @@ impl ExitHandler {
         Next::Run
     }
 
-    fn read_msr(&self, exit: ReadMsrExit<'_>) {
+    fn read_msr(&self, exit: &mut ReadMsrExit<'_>) {
         match self.crash.as_ref().and_then(|crash| crash.read(exit.index)) {
             Some(value) => {
                 *exit.data = value;
@@ -146,7 +148,7 @@ impl ExitHandler {
         }
     }
 
-    fn write_msr(&self, exit: WriteMsrExit<'_>) -> Rest {
+    fn write_msr(&self, exit: &mut WriteMsrExit<'_>) -> Rest {
         match self.crash.as_ref().and_then(|crash| crash.write(exit.index, exit.data)) {
             Some(write) => {
                 *exit.error = 0;
@@ -165,8 +167,8 @@ impl ExitHandler {
                 self.counters.synic.count();
                 self.synic.set_pages(self.vp, event_page, message_page);
             }
-            Some(HypervExit::Hypercall { input, params }) => {
-                let status = self.hypercall(input, params);
+            Some(HypervExit::Hypercall { control, parameter }) => {
+                let status = self.hypercall(control, parameter);
                 ioctl::set_hypercall_result(vcpu, status as u64);
             }
             Some(HypervExit::Other(_)) | None => self.counters.other.count(),
@@ -174,57 +176,24 @@ impl ExitHandler {
         Next::Run
     }
 
-    fn hypercall(&self, input: u64, params: [u64; 2]) -> HvStatus {
-        let [first, _] = params;
-        let code = (input & 0xFFFF) as u16;
-        match code {
-            hypercall::POST_MESSAGE => {
+    fn hypercall(&self, control: u64, parameter: u64) -> HvStatus {
+        match Hypercall::decode(control, parameter) {
+            Hypercall::PostMessage(address) => {
                 self.counters.post_message.count();
-                // 256 bytes do not fit into registers.
-                if input & hypercall::FAST != 0 {
-                    return HvStatus::InvalidHypercallCode;
-                }
-                self.post_message(first)
+                hypercall::post_message(&self.ram, address, &self.messages)
             }
-            hypercall::SIGNAL_EVENT => {
+            Hypercall::SignalEvent(connection_id) => {
                 self.counters.signal_event.count();
-                // KVM has loaded the value, also for the slow form. Bits 47:32 are a flag number that no VMBus
-                // client uses; bits 63:48 are reserved.
-                if first >> 48 != 0 {
-                    return HvStatus::InvalidHypercallInput;
-                }
-                let connection_id = (first & u64::from(u32::MAX)) as u32;
                 if self.synic.doorbell_exit(connection_id) {
                     HvStatus::Success
                 } else {
                     HvStatus::InvalidConnectionId
                 }
             }
-            _ => {
+            Hypercall::Refused(status) => {
                 self.counters.other.count();
-                HvStatus::InvalidHypercallCode
+                status
             }
-        }
-    }
-
-    fn post_message(&self, address: u64) -> HvStatus {
-        if address % 8 != 0 {
-            return HvStatus::InvalidAlignment;
-        }
-        let mut input = PostMessageInput::new_zeroed();
-        if self.ram.read_slice(input.as_mut_bytes(), GuestAddress(address)).is_err() {
-            return HvStatus::InvalidParameter;
-        }
-        let mut payload = [0; devices::hvdef::MESSAGE_PAYLOAD_MAX];
-        let Some(payload) = payload.get_mut(..input.payload_size.get() as usize) else {
-            return HvStatus::InvalidHypercallInput;
-        };
-        let start = GuestAddress(address).0.checked_add(size_of::<PostMessageInput>() as u64);
-        match start.map(|start| self.ram.read_slice(payload, GuestAddress(start))) {
-            Some(Ok(())) => {
-                self.messages.post(input.connection_id.get(), input.message_type.get(), payload)
-            }
-            _ => HvStatus::InvalidParameter,
         }
     }
 }

@@ -9,28 +9,35 @@ use std::{ptr, slice};
 
 use kvm_bindings::{
     CpuId, KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNIC, KVM_EXIT_IO, KVM_EXIT_IO_OUT,
-    KVM_HYPERV_EVENTFD_DEASSIGN, KVM_MAX_CPUID_ENTRIES, kvm_cpuid2, kvm_hyperv_eventfd, kvm_run,
+    KVM_HYPERV_EVENTFD_DEASSIGN, KVM_MAX_CPUID_ENTRIES, kvm_hyperv_eventfd, kvm_run,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vmm_sys_util::errno;
 use vmm_sys_util::ioctl::{ioctl_with_mut_ptr, ioctl_with_ref};
-use vmm_sys_util::{ioctl_iow_nr, ioctl_iowr_nr};
 
 const KVMIO: u32 = 0xAE;
 
-ioctl_iow_nr!(KVM_HYPERV_EVENTFD, KVMIO, 0xbd, kvm_hyperv_eventfd);
-ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xc1, kvm_cpuid2);
+/// Request numbers; see linux/kvm.h.
+mod request {
+    use kvm_bindings::{kvm_cpuid2, kvm_hyperv_eventfd};
+    use vmm_sys_util::{ioctl_iow_nr, ioctl_iowr_nr};
+
+    ioctl_iow_nr!(KVM_HYPERV_EVENTFD, super::KVMIO, 0xbd, kvm_hyperv_eventfd);
+    ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, super::KVMIO, 0xc1, kvm_cpuid2);
+}
 
 /// The Hyper-V CPUID leaves that this host's KVM can serve (KVM_GET_SUPPORTED_HV_CPUID on /dev/kvm).
 ///
 /// # Errors
 /// ENOTTY from kernels before 5.11.
 pub fn supported_hv_cpuid(kvm: &Kvm) -> io::Result<CpuId> {
-    let mut cpuid = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    let mut cpuid =
+        CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
     // SAFETY: the descriptor is KVM's, and the struct holds as many entries as its `nent` says, which the
     // kernel respects and then lowers to what it filled.
-    let result =
-        unsafe { ioctl_with_mut_ptr(kvm, KVM_GET_SUPPORTED_HV_CPUID(), cpuid.as_mut_fam_struct_ptr()) };
+    let result = unsafe {
+        ioctl_with_mut_ptr(kvm, request::KVM_GET_SUPPORTED_HV_CPUID(), cpuid.as_mut_fam_struct_ptr())
+    };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cpuid) }
 }
 
@@ -51,9 +58,9 @@ pub fn deassign_event(vm: &VmFd, connection_id: u32) -> io::Result<()> {
     hyperv_eventfd(vm, &kvm_hyperv_eventfd { conn_id: connection_id, fd: -1, flags, ..Default::default() })
 }
 
-fn hyperv_eventfd(vm: &VmFd, request: &kvm_hyperv_eventfd) -> io::Result<()> {
+fn hyperv_eventfd(vm: &VmFd, event: &kvm_hyperv_eventfd) -> io::Result<()> {
     // SAFETY: the descriptor is a VM's and the kernel only reads the struct.
-    let result = unsafe { ioctl_with_ref(&vm.as_raw_fd(), KVM_HYPERV_EVENTFD(), request) };
+    let result = unsafe { ioctl_with_ref(&vm.as_raw_fd(), request::KVM_HYPERV_EVENTFD(), event) };
     if result < 0 { Err(errno::Error::last().into()) } else { Ok(()) }
 }
 
@@ -71,10 +78,10 @@ pub enum HypervExit {
     },
     /// A hypercall for user space; answer it with [`set_hypercall_result`].
     Hypercall {
-        /// Control word.
-        input: u64,
+        /// Control word: code, form, counts.
+        control: u64,
         /// First parameter, or guest-physical address of the input.
-        params: [u64; 2],
+        parameter: u64,
     },
     /// Something that this program did not ask KVM for.
     Other(u32),
@@ -94,12 +101,16 @@ pub fn hyperv_exit(vcpu: &mut VcpuFd) -> Option<HypervExit> {
         KVM_EXIT_HYPERV_SYNIC => {
             // SAFETY: the type says that the kernel filled this member; all its fields are plain integers.
             let synic = unsafe { exit.u.synic };
-            HypervExit::Synic { control: synic.control, event_page: synic.evt_page, message_page: synic.msg_page }
+            HypervExit::Synic {
+                control: synic.control,
+                event_page: synic.evt_page,
+                message_page: synic.msg_page,
+            }
         }
         KVM_EXIT_HYPERV_HCALL => {
             // SAFETY: the type says that the kernel filled this member; all its fields are plain integers.
             let hcall = unsafe { exit.u.hcall };
-            HypervExit::Hypercall { input: hcall.input, params: hcall.params }
+            HypervExit::Hypercall { control: hcall.input, parameter: hcall.params[0] }
         }
         other => HypervExit::Other(other),
     })

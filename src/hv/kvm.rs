@@ -13,10 +13,12 @@ use kvm_bindings::{
     CpuId, KVM_CAP_HYPERV_ENFORCE_CPUID, KVM_CAP_HYPERV_EVENTFD, KVM_CAP_HYPERV_SYNIC2,
     KVM_CAP_HYPERV_VP_INDEX, KVM_CAP_SYS_HYPERV_CPUID, KVM_CAP_X86_MSR_FILTER, KVM_CAP_X86_USER_SPACE_MSR,
     KVM_IRQ_ROUTING_HV_SINT, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_MAX_CPUID_ENTRIES,
-    KVM_MAX_IRQ_ROUTES, KvmIrqRouting, kvm_enable_cap, kvm_irq_routing_entry, kvm_irq_routing_hv_sint,
-    kvm_irq_routing_irqchip, kvm_userspace_memory_region,
+    KvmIrqRouting, kvm_enable_cap, kvm_irq_routing_entry, kvm_irq_routing_hv_sint, kvm_irq_routing_irqchip,
+    kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Kvm, MsrExitReason, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd};
+use kvm_ioctls::{
+    Kvm, MsrExitReason, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd,
+};
 use thiserror::Error;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
@@ -29,8 +31,13 @@ use crate::layout;
 const IOAPIC_PINS: u32 = 24;
 /// GSIs of one virtual processor: one for event flags, then one for the messages of each SINT.
 const GSIS_PER_VP: u32 = 1 + SINT_COUNT as u32;
+/// Entries of KVM's table of GSIs (`KVM_MAX_IRQ_ROUTES`).
+const IRQ_ROUTES: u32 = 4096;
 /// Most virtual processors that KVM's table of GSIs has room for.
-pub const MAX_VPS: u32 = (KVM_MAX_IRQ_ROUTES as u32 - IOAPIC_PINS) / GSIS_PER_VP;
+pub const MAX_VPS: u32 = (IRQ_ROUTES - IOAPIC_PINS) / GSIS_PER_VP;
+
+#[expect(clippy::cast_possible_truncation, reason = "hosts have 64 bits")]
+const TSS_ADDRESS: usize = layout::KVM_TSS as usize;
 
 /// Why this host cannot run the machine.
 #[derive(Debug, Error)]
@@ -41,7 +48,9 @@ pub enum HostError {
     )]
     NoKvm,
     /// /dev/kvm may not be opened.
-    #[error("This user may not open /dev/kvm: add it to the group kvm (usermod -aG kvm NAME, then log in again)")]
+    #[error(
+        "This user may not open /dev/kvm: add it to the group kvm (usermod -aG kvm NAME, then log in again)"
+    )]
     NoPermission,
     /// KVM lacks something that the machine stands on.
     #[error(
@@ -129,7 +138,7 @@ impl Partition {
         }
         let vm = Arc::new(kvm.create_vm().refused("make a VM")?);
         vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).refused("place its identity map")?;
-        vm.set_tss_address(layout::KVM_TSS as usize).refused("place its task state segment")?;
+        vm.set_tss_address(TSS_ADDRESS).refused("place its task state segment")?;
         vm.create_irq_chip().refused("make the interrupt controllers")?;
         map_ram(&vm, ram)?;
         serve_crash_registers(&vm)?;

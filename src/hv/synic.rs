@@ -11,27 +11,24 @@
 //!
 //! Locks: a VP's `messages`, then nothing; `event_page`, then nothing; `doorbells`, then nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use devices::hvdef::{
-    EVENT_FLAG_COUNT, MESSAGE_FLAG_PENDING, MESSAGE_FLAGS_OFFSET, MESSAGE_PAYLOAD_MAX, MESSAGE_TYPE_NONE,
-    MESSAGE_TYPE_VMBUS, MessageHeader, SINT_COUNT, SLOT_SIZE, VMBUS_SINT,
-};
-use devices::mem::{GuestRam, MemError, PAGE_SIZE, Pages};
+use devices::hvdef::{EVENT_FLAG_COUNT, SINT_COUNT, SLOT_SIZE, VMBUS_SINT};
+use devices::mem::{GuestRam, PAGE_SIZE, Pages};
 use devices::vmbus::synic::{MESSAGE_QUEUE_LEN, PostError, SignalError, Synic};
 use kvm_ioctls::VmFd;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
-use zerocopy::IntoBytes;
 
 use super::counters::Counter;
 use super::ioctl;
 use super::kick::Kick;
 use super::kvm::{HostError, Refused, event_gsi, irqfd, message_gsi};
+use super::messages::MessageQueues;
 
 /// Bit 0 of SIMP, SIEFP and SCONTROL.
 const ENABLE: u64 = 1;
@@ -66,8 +63,9 @@ struct Vp {
 #[derive(Debug, Default)]
 struct Messages {
     page: Option<SynicPage>,
-    queues: [SintQueue; SINT_COUNT as usize],
-    waiting: usize,
+    queues: MessageQueues,
+    /// Interrupts of the SINTs that have had a message.
+    irqs: [Option<EventFd>; SINT_COUNT as usize],
 }
 
 /// A page that the guest named in SIMP or SIEFP.
@@ -75,19 +73,6 @@ struct Messages {
 struct SynicPage {
     msr: u64,
     page: Pages,
-}
-
-#[derive(Debug, Default)]
-struct SintQueue {
-    messages: VecDeque<Message>,
-    /// Made when the first message for this SINT is delivered.
-    irq: Option<EventFd>,
-}
-
-#[derive(Debug)]
-struct Message {
-    payload: [u8; MESSAGE_PAYLOAD_MAX],
-    len: u8,
 }
 
 #[derive(Debug)]
@@ -113,7 +98,9 @@ impl KvmSynic {
                 let resample =
                     EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).refused("make an eventfd")?;
                 let unarmed = EpollEvent::new(EventSet::empty(), u64::from(index));
-                retry.ctl(ControlOperation::Add, resample.as_raw_fd(), unarmed).refused("watch an eventfd")?;
+                retry
+                    .ctl(ControlOperation::Add, resample.as_raw_fd(), unarmed)
+                    .refused("watch an eventfd")?;
                 Ok(Vp {
                     messages: Mutex::default(),
                     waiting: AtomicBool::new(false),
@@ -155,7 +142,7 @@ impl KvmSynic {
         }
         let mut messages = lock(&vp.messages);
         messages.page = self.follow(messages.page.take(), message_page);
-        vp.waiting.store(messages.waiting > 0, Ordering::Release);
+        vp.waiting.store(messages.queues.len() > 0, Ordering::Release);
     }
 
     /// Writes what fits into free message slots. Called on the VP's thread, out of the guest.
@@ -165,15 +152,16 @@ impl KvmSynic {
             return;
         }
         let mut messages = lock(&vp.messages);
-        let was_full = messages.waiting >= MESSAGE_QUEUE_LEN;
+        let was_full = messages.queues.len() >= MESSAGE_QUEUE_LEN;
         if let Err(error) = self.fill_slots(index, vp, &mut messages) {
             log::error!("No messages reach VP {index}: {error}");
         }
-        if was_full && messages.waiting < MESSAGE_QUEUE_LEN {
-            if let Some(drained) = &*lock(&self.drained) {
-                // Fails only when the counter is at its end, and then the reader is awake already.
-                let _ = drained.write(1);
-            }
+        if was_full
+            && messages.queues.len() < MESSAGE_QUEUE_LEN
+            && let Some(drained) = &*lock(&self.drained)
+        {
+            // Fails only when the counter is at its end, and then the reader is awake already.
+            let _ = drained.write(1);
         }
     }
 
@@ -212,33 +200,25 @@ impl KvmSynic {
     }
 
     fn fill_slots(&self, index: u32, vp: &Vp, messages: &mut Messages) -> Result<(), HostError> {
-        let Messages { page: Some(SynicPage { page, .. }), queues, waiting } = messages else { return Ok(()) };
-        for (sint, queue) in (0u8..).zip(queues) {
-            if queue.messages.is_empty() {
-                continue;
+        let Messages { page: Some(SynicPage { page, .. }), queues, irqs } = messages else { return Ok(()) };
+        // Only an EOM after this tells that a slot is free which is found busy now.
+        let _ = vp.resample.read();
+        let filled = match queues.fill_slots(page) {
+            Ok(filled) => filled,
+            Err(error) => {
+                devices::guest_warn!("VP {index}'s message page is of no use: {error}");
+                return Ok(());
             }
-            let irq = match &queue.irq {
+        };
+        for (sint, irq) in (0..SINT_COUNT).zip(irqs).filter(|(sint, _)| filled.sints & 1 << sint != 0) {
+            let irq = match irq {
                 Some(irq) => irq,
-                None => queue.irq.insert(self.message_irq(index, vp, sint)?),
+                None => irq.insert(self.message_irq(index, vp, sint)?),
             };
-            while let Some(message) = queue.messages.front() {
-                let more = queue.messages.len() > 1;
-                match fill_slot(page, sint, message, more, || vp.resample.read().map(drop)) {
-                    Ok(true) => {
-                        queue.messages.pop_front();
-                        *waiting -= 1;
-                        irq.write(1).refused("raise an interrupt")?;
-                    }
-                    Ok(false) => {
-                        self.arm(index, vp).refused("watch for a free slot")?;
-                        break;
-                    }
-                    Err(error) => {
-                        devices::guest_warn!("VP {index}'s message page is of no use: {error}");
-                        break;
-                    }
-                }
-            }
+            irq.write(1).refused("raise an interrupt")?;
+        }
+        if filled.blocked {
+            self.arm(index, vp).refused("watch for a free slot")?;
         }
         Ok(())
     }
@@ -258,53 +238,6 @@ impl KvmSynic {
     }
 }
 
-/// Writes one message into its slot; `false` if the guest has not freed the slot yet.
-///
-/// `forget_old_eoms` is called between "busy" and the second look, so that only an EOM after it counts.
-fn fill_slot<T>(
-    page: &Pages,
-    sint: u8,
-    message: &Message,
-    more: bool,
-    forget_old_eoms: impl FnOnce() -> T,
-) -> Result<bool, MemError> {
-    let slot = usize::from(sint) * SLOT_SIZE as usize;
-    if page.load(slot, Ordering::Acquire)? != MESSAGE_TYPE_NONE {
-        forget_old_eoms();
-        let pending = u32::from(MESSAGE_FLAG_PENDING) << (8 * (MESSAGE_FLAGS_OFFSET % 4));
-        page.fetch_or(slot + 4, pending, Ordering::SeqCst)?;
-        // The guest frees the slot, then looks at the flag; we set the flag, then look at the slot.
-        fence(Ordering::SeqCst);
-        if page.load(slot, Ordering::Acquire)? != MESSAGE_TYPE_NONE {
-            return Ok(false);
-        }
-    }
-    let header = MessageHeader {
-        message_type: MESSAGE_TYPE_NONE.into(),
-        payload_size: message.len,
-        flags: if more { MESSAGE_FLAG_PENDING } else { 0 },
-        reserved: [0; 2],
-        origin: 0.into(),
-    };
-    // The type goes last: it hands the slot to the guest.
-    page.write(slot + size_of::<MessageHeader>(), message.bytes())?;
-    page.write(slot + 4, header.as_bytes().get(4..).unwrap_or_default())?;
-    page.store(slot, MESSAGE_TYPE_VMBUS, Ordering::Release)?;
-    Ok(true)
-}
-
-impl Message {
-    fn new(bytes: &[u8]) -> Option<Self> {
-        let mut payload = [0; MESSAGE_PAYLOAD_MAX];
-        payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(Message { payload, len: u8::try_from(bytes.len()).ok()? })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.payload.get(..usize::from(self.len)).unwrap_or_default()
-    }
-}
-
 impl Synic for KvmSynic {
     fn vp_count(&self) -> u32 {
         u32::try_from(self.vps.len()).unwrap_or(u32::MAX)
@@ -312,16 +245,7 @@ impl Synic for KvmSynic {
 
     fn post_message(&self, index: u32, sint: u8, payload: &[u8]) -> Result<(), PostError> {
         let vp = self.vp(index).ok_or(PostError::NoVp(index))?;
-        let message = Message::new(payload).ok_or(PostError::TooLong(payload.len()))?;
-        {
-            let mut messages = lock(&vp.messages);
-            if messages.waiting >= MESSAGE_QUEUE_LEN {
-                return Err(PostError::Full(index));
-            }
-            let queue = messages.queues.get_mut(usize::from(sint)).ok_or(PostError::NoSint(sint))?;
-            queue.messages.push_back(message);
-            messages.waiting += 1;
-        }
+        lock(&vp.messages).queues.push(index, sint, payload)?;
         vp.waiting.store(true, Ordering::Release);
         vp.kick.kick();
         Ok(())
@@ -329,11 +253,7 @@ impl Synic for KvmSynic {
 
     fn drop_messages(&self) {
         for vp in &self.vps {
-            let mut messages = lock(&vp.messages);
-            for queue in &mut messages.queues {
-                queue.messages.clear();
-            }
-            messages.waiting = 0;
+            lock(&vp.messages).queues.clear();
         }
     }
 
@@ -351,7 +271,7 @@ impl Synic for KvmSynic {
         }
         let page = vp.event_page.read().unwrap_or_else(PoisonError::into_inner);
         let page = &page.as_ref().ok_or(SignalError::NoPage(index))?.page;
-        let word = usize::from(sint) * SLOT_SIZE as usize + usize::from(flag / 32) * 4;
+        let word = usize::from(sint) * SLOT_SIZE + usize::from(flag / 32) * 4;
         let bit = 1 << (flag % 32);
         let old = page.fetch_or(word, bit, Ordering::SeqCst).map_err(|_| SignalError::NoPage(index))?;
         if old & bit == 0 {

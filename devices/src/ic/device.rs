@@ -221,7 +221,10 @@ impl<S: Service> IcWorker<S> {
         };
         if !FRAMEWORKS.contains(&framework) || !S::VERSIONS.contains(&version) {
             self.state = State::Refused;
-            guest_warn!("{}: the guest chose framework {framework}, version {version}, which we did not name", S::NAME);
+            guest_warn!(
+                "{}: the guest chose framework {framework}, version {version}, which we did not name",
+                S::NAME
+            );
             return;
         }
         log::info!("{}: version {version}, framework {framework}", S::NAME);

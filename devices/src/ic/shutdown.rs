@@ -13,8 +13,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::device::{IcDevice, Service};
 use super::protocol::{
-    IcVersion, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_REASON_PLANNED, SHUTDOWN_RESTART, ShutdownMessage,
-    message_type,
+    IcVersion, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_REASON_PLANNED, SHUTDOWN_RESTART,
+    ShutdownMessage, message_type,
 };
 use crate::guest_warn;
 use crate::guid::Guid;

@@ -8,8 +8,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::device::Service;
 use super::heartbeat::{Heartbeat, HeartbeatStatus, Pulse};
 use super::protocol::{
-    FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Heartbeat as HeartbeatMessage, IcHeader, IcVersion, Negotiate,
-    ShutdownMessage, TimeSyncV3, TimeSyncV4, message_type,
+    FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Heartbeat as HeartbeatMessage, IcHeader, IcVersion,
+    Negotiate, ShutdownMessage, TimeSyncV3, TimeSyncV4, message_type,
 };
 use super::shutdown::{Shutdown, ShutdownError, ShutdownHandle, ShutdownKind};
 use super::timesync::{Moment, ReferenceClock, TimeSync};
@@ -90,7 +90,9 @@ fn listening(handle: &ShutdownHandle, kind: ShutdownKind) {
 
 #[test]
 fn every_shutdown_version_asks_for_what_the_host_wants() {
-    for (framework, version) in [(v(1, 0), v(1, 0)), (v(3, 0), v(3, 0)), (v(3, 0), v(3, 1)), (v(3, 0), v(3, 2))] {
+    for (framework, version) in
+        [(v(1, 0), v(1, 0)), (v(3, 0), v(3, 0)), (v(3, 0), v(3, 1)), (v(3, 0), v(3, 2))]
+    {
         let (device, handle) = Shutdown::device().unwrap();
         let (_guest, mut channel) = open::<Shutdown>(device);
         assert_eq!(handle.request(ShutdownKind::PowerOff), Err(ShutdownError::NotListening));

@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::device::{IcDevice, Service};
-use super::protocol::{
-    IcVersion, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSyncV3, TimeSyncV4, message_type,
-};
+use super::protocol::{IcVersion, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSyncV3, TimeSyncV4, message_type};
 use crate::guest_warn;
 use crate::guid::Guid;
 

@@ -12,8 +12,8 @@ use crate::hvdef::{HvStatus, MESSAGE_TYPE_VMBUS};
 use crate::mem::{GuestRam, PAGE_SIZE, Pages};
 use crate::vmbus::bus::Bus;
 use crate::vmbus::protocol::{
-    ChannelName, GpadlCreated, GpadlTeardown, GpadlTorndown, Header, InitiateContact, OfferChannel, OpenChannel,
-    OpenChannelResult, Version, VersionResponse, message_type,
+    ChannelName, GpadlCreated, GpadlTeardown, GpadlTorndown, Header, InitiateContact, OfferChannel,
+    OpenChannel, OpenChannelResult, Version, VersionResponse, message_type,
 };
 use crate::vmbus::ring::{Incoming, Outgoing, Packet, PacketBuffer, PacketOut, RingPages, WriteError};
 use crate::vmbus::synic::Synic;
@@ -66,7 +66,8 @@ impl TestGuest {
     /// A guest with so many virtual processors, 64 MiB of RAM and a bus without devices.
     #[must_use]
     pub fn new(vp_count: u32) -> Self {
-        let ram = GuestRam::from_ranges(&[(GuestAddress(0), RAM_PAGES * PAGE_SIZE)]).expect("memory for a guest");
+        let ram =
+            GuestRam::from_ranges(&[(GuestAddress(0), RAM_PAGES * PAGE_SIZE)]).expect("memory for a guest");
         let synic = Arc::new(TestSynic::new(vp_count));
         let bus = Bus::new(ram.clone(), Arc::clone(&synic) as Arc<dyn Synic>).expect("a bus");
         TestGuest { bus, synic, ram, next_page: 1, next_gpadl: 0xE1E10, aside: Vec::new(), offered: None }
@@ -125,7 +126,10 @@ impl TestGuest {
                 let message_type = header.message_type.get();
                 if wanted(message_type) {
                     let body = T::read_from_bytes(body).unwrap_or_else(|_| {
-                        panic!("message {message_type} has {} bytes of body", aside[looked_at].payload.len() - 8)
+                        panic!(
+                            "message {message_type} has {} bytes of body",
+                            aside[looked_at].payload.len() - 8
+                        )
                     });
                     aside.remove(looked_at);
                     self.aside = aside;
@@ -182,7 +186,8 @@ impl TestGuest {
     pub fn connect_to(&mut self, interface: Guid) -> OfferSeen {
         self.connect(Version::V5_3);
         let offers = self.offers();
-        let offer = *offers.iter().find(|seen| seen.offer.interface == interface).expect("the device is offered");
+        let offer =
+            *offers.iter().find(|seen| seen.offer.interface == interface).expect("the device is offered");
         self.offered = Some(offer);
         offer
     }
@@ -191,6 +196,11 @@ impl TestGuest {
     #[must_use]
     pub fn offered(&self) -> &OfferSeen {
         self.offered.as_ref().expect("connect_to was called")
+    }
+
+    /// Waits for an offer that comes by itself, of a device that was added.
+    pub fn next_offer(&mut self) -> OfferSeen {
+        OfferSeen { offer: self.receive(message_type::OFFER_CHANNEL) }
     }
 
     /// Lends whole pages to the host and waits for its answer; the GPADL's id.
@@ -227,25 +237,21 @@ impl TestGuest {
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn open_on(&mut self, offer: &OfferSeen, pfns: &[u64], outgoing_pages: usize) -> Result<TestChannel, u32> {
+    pub fn open_on(
+        &mut self,
+        offer: &OfferSeen,
+        pfns: &[u64],
+        outgoing_pages: usize,
+    ) -> Result<TestChannel, u32> {
         let ring_gpadl = self.lend(offer.channel(), pfns);
         let (to_host, from_host) = pfns.split_at(outgoing_pages);
-        let ring = |pfns: &[u64]| RingPages::new(Pages::resolve(&self.ram, pfns).expect("RAM")).expect("a ring");
+        let ring =
+            |pfns: &[u64]| RingPages::new(Pages::resolve(&self.ram, pfns).expect("RAM")).expect("a ring");
         let outgoing = Outgoing::open(ring(to_host)).expect("an empty ring");
         let incoming = Incoming::open(ring(from_host)).expect("an empty ring");
         // A guest sets the feature bit on both control pages before it opens the channel.
         Outgoing::open(ring(from_host)).expect("an empty ring");
-        let mut open = OpenChannel::new_zeroed();
-        open.channel = offer.offer.channel;
-        open.open_id = offer.offer.channel;
-        open.ring_gpadl = ring_gpadl.into();
-        open.downstream_page_offset = (outgoing_pages as u32).into();
-        self.send(message_type::OPEN_CHANNEL, open.as_bytes());
-        let result: OpenChannelResult = self.receive(message_type::OPEN_CHANNEL_RESULT);
-        assert_eq!(result.channel.get(), offer.channel());
-        if result.status.get() != 0 {
-            return Err(result.status.get());
-        }
+        self.open_lent(offer, ring_gpadl, outgoing_pages)?;
         Ok(TestChannel {
             offer: *offer,
             ring_gpadl,
@@ -256,9 +262,29 @@ impl TestGuest {
         })
     }
 
+    /// Asks the host to open a channel on a GPADL; `Err` is the status of a refusal.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn open_lent(
+        &mut self,
+        offer: &OfferSeen,
+        ring_gpadl: u32,
+        outgoing_pages: usize,
+    ) -> Result<(), u32> {
+        let mut open = OpenChannel::new_zeroed();
+        open.channel = offer.offer.channel;
+        open.open_id = offer.offer.channel;
+        open.ring_gpadl = ring_gpadl.into();
+        open.downstream_page_offset = (outgoing_pages as u32).into();
+        self.send(message_type::OPEN_CHANNEL, open.as_bytes());
+        let result: OpenChannelResult = self.receive(message_type::OPEN_CHANNEL_RESULT);
+        assert_eq!(result.channel.get(), offer.channel());
+        if result.status.get() == 0 { Ok(()) } else { Err(result.status.get()) }
+    }
+
     /// Closes a channel and takes its pages back.
-    pub fn close(&mut self, channel: TestChannel) {
-        let TestChannel { offer, ring_gpadl, .. } = channel;
+    pub fn close(&mut self, TestChannel { offer, ring_gpadl, .. }: TestChannel) {
         self.send(message_type::CLOSE_CHANNEL, ChannelName { channel: offer.offer.channel }.as_bytes());
         let teardown = GpadlTeardown { channel: offer.offer.channel, gpadl: ring_gpadl.into() };
         self.send(message_type::GPADL_TEARDOWN, teardown.as_bytes());

@@ -5,7 +5,14 @@
 //! guest's role on rings with the same ring types over the same pages. It panics when the host breaks the
 //! protocol; that is what tests are for.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test fails, and a test's numbers are small"
+)]
 
 mod guest;
 mod synic;

@@ -17,7 +17,10 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::channel::{Offer, VmbusDevice};
 use super::gpadl::GpadlId;
 use super::protocol::{Status, Version};
-use super::server::{Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest, Server};
+use super::server::{
+    Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest,
+    Server,
+};
 use super::slot::{AnySlot, Slot};
 use super::synic::{PostError, Synic};
 use super::table::ChannelRow;
@@ -65,7 +68,8 @@ impl MessagePort {
         if !matches!(connection_id, MESSAGE_PORT | MULTI_CLIENT_PORT) {
             return HvStatus::InvalidConnectionId;
         }
-        let mut message = GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
+        let mut message =
+            GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
         match message.payload.get_mut(..payload.len()) {
             Some(place) if message_type == MESSAGE_TYPE_VMBUS => place.copy_from_slice(payload),
             _ => return HvStatus::InvalidParameter,
@@ -97,8 +101,6 @@ pub struct Bus {
     unmap_later: Vec<(OfferId, GpadlId)>,
     /// Channels whose thread has ended.
     finished: (Sender<OfferId>, Receiver<OfferId>),
-    /// Times that a guest made contact.
-    contacts: u64,
     /// Version of the latest connection.
     version: Option<Version>,
 }
@@ -119,7 +121,6 @@ impl Bus {
             inbox: Arc::new(Inbox { messages: Mutex::default(), wake }),
             unmap_later: Vec::new(),
             finished: channel(),
-            contacts: 0,
             version: None,
         })
     }
@@ -163,12 +164,6 @@ impl Bus {
         &self.server
     }
 
-    /// Times that a guest made contact.
-    #[must_use]
-    pub fn contacts(&self) -> u64 {
-        self.contacts
-    }
-
     /// Version of the latest connection.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
@@ -206,7 +201,6 @@ impl Bus {
             self.act();
             let Some(message) = self.next_message() else { return };
             let bytes = message.payload.get(..message.len).unwrap_or_default();
-            self.contacts += u64::from(Server::starts_over(bytes));
             self.server.handle(message.connection_id, bytes);
             self.version = self.server.connection().map(|connection| connection.version).or(self.version);
         }
@@ -317,6 +311,5 @@ impl Bus {
             }
         }
         self.server.opened(id, opened.map_err(|_| Status::UNSUCCESSFUL));
-
     }
 }

@@ -16,10 +16,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
-use super::server::Version;
+use super::protocol::Version;
 use super::synic::{SignalError, Synic};
-use crate::guid::Guid;
 use crate::guest_debug;
+use crate::guid::Guid;
 use crate::hvdef::VMBUS_SINT;
 
 /// What a device offers to the guest.
@@ -196,7 +196,8 @@ impl Channel {
         let mut flow = Flow::Continue;
         while flow == Flow::Continue {
             incoming.mask()?;
-            let mut replies = Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
+            let mut replies =
+                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
             while flow == Flow::Continue {
                 let Some(packet) = incoming.next(buffer)? else { break };
                 flow = take(&packet, &mut replies)?;

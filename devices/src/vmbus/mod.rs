@@ -29,3 +29,6 @@ mod slot;
 pub mod synic;
 pub mod table;
 pub mod worker;
+
+#[cfg(test)]
+mod tests;

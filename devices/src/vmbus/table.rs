@@ -98,7 +98,16 @@ impl fmt::Display for ChannelTable<'_> {
         writeln!(
             f,
             "{:<10} {:>4} {:<9} {:>5} {:>11} {:>13} {:>17} {:>17} {:>13} {:>5}",
-            "device", "id", "state", "opens", "pages", "data bytes", "packets in/out", "bytes in/out", "signals", "exits"
+            "device",
+            "id",
+            "state",
+            "opens",
+            "pages",
+            "data bytes",
+            "packets in/out",
+            "bytes in/out",
+            "signals",
+            "exits"
         )?;
         for row in self.0 {
             writeln!(

@@ -49,10 +49,7 @@ pub fn serve(mut input: impl Read, output: Box<dyn Write + Send>) -> io::Result<
             (Frame::Message(Request::Terminate), Some(program)) => program.signal(Signal::TERM),
             (Frame::Message(Request::Kill), Some(program)) => program.signal(Signal::KILL),
             (Frame::Message(Request::Sample), Some(program)) => {
-                send(
-                    &out,
-                    &Frame::Message(Event::Sample(sample::take(program.id))),
-                )?;
+                send(&out, &Frame::Message(Event::Sample(sample::take(program.id))))?;
             }
             // A program that has closed its input misses what is typed at it, as on any terminal.
             (Frame::Console(bytes), Some(program)) => drop(program.stdin.write_all(&bytes)),
@@ -108,11 +105,9 @@ impl Running {
 
 fn ended(child: &mut Child) -> Event {
     match child.wait() {
-        Ok(status) => Event::Ended(
-            status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
-        ),
+        Ok(status) => {
+            Event::Ended(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+        }
         Err(error) => Event::NotStarted(error.to_string()),
     }
 }
@@ -134,10 +129,7 @@ fn pump(
 }
 
 fn send(out: &Out, frame: &Frame<Event>) -> io::Result<()> {
-    wire::write(
-        &mut *out.lock().unwrap_or_else(PoisonError::into_inner),
-        frame,
-    )
+    wire::write(&mut *out.lock().unwrap_or_else(PoisonError::into_inner), frame)
 }
 
 #[cfg(test)]
@@ -152,34 +144,20 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let input = theirs.try_clone().unwrap();
         thread::spawn(move || serve(input, Box::new(theirs)));
-        Session::connect(
-            ours.try_clone().unwrap(),
-            Box::new(ours),
-            Duration::from_secs(30),
-        )
-        .unwrap()
+        Session::connect(ours.try_clone().unwrap(), Box::new(ours), Duration::from_secs(30)).unwrap()
     }
 
     fn start(session: &Session, script: &str) {
         let args = ["-c", script].map(str::to_owned).to_vec();
-        let program = Program {
-            path: "/bin/sh".into(),
-            args,
-            dir: "/".into(),
-        };
-        session
-            .send(&Frame::Message(Request::Start(program)))
-            .unwrap();
+        let program = Program { path: "/bin/sh".into(), args, dir: "/".into() };
+        session.send(&Frame::Message(Request::Start(program))).unwrap();
     }
 
     /// All that is said on the console until the end, and the exit code.
     fn end(session: &mut Session) -> (String, i32) {
         let mut console = Vec::new();
         loop {
-            match session
-                .next(Instant::now() + Duration::from_secs(30))
-                .unwrap()
-            {
+            match session.next(Instant::now() + Duration::from_secs(30)).unwrap() {
                 Some(Frame::Console(bytes)) => console.extend(bytes),
                 Some(Frame::Message(Event::Ended(code))) => {
                     return (String::from_utf8(console).unwrap(), code);
@@ -200,10 +178,7 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed_and_the_next_one_runs() {
         let mut session = session();
-        start(
-            &session,
-            "trap '' TERM; while :; do read line; done </dev/zero",
-        );
+        start(&session, "trap '' TERM; while :; do read line; done </dev/zero");
         session.send(&Frame::Message(Request::Terminate)).unwrap();
         session.send(&Frame::Message(Request::Kill)).unwrap();
         assert_eq!(end(&mut session).1, 128 + 9);

@@ -12,21 +12,11 @@ use crate::{host, progress};
 pub fn build() -> Result<PathBuf> {
     let step = progress::step("Building busman");
     let log = logs()?.join("build.log");
-    let output = cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "busman",
-        "--bin",
-        "busman",
-    ])
-    .output()
-    .context("run cargo")?;
+    let output = cargo(&["build", "--release", "--package", "busman", "--bin", "busman"])
+        .output()
+        .context("run cargo")?;
     if !output.status.success() {
-        bail!(
-            "busman does not build:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("busman does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     std::fs::write(&log, &output.stderr)?;
     step.done("built");
@@ -41,25 +31,18 @@ pub fn cargo(arguments: &[&str]) -> Command {
         command.env("CARGO_TARGET_DIR", target);
     }
     // What cargo set for this lab's own run is not meant for the builds that it starts.
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
     {
         command.env_remove(name);
     }
-    command
-        .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("CARGO_MANIFEST_PATH");
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
     command
 }
 
 /// Cargo's target folder: this executable is in one of its profiles' folders.
 pub fn target() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
-    Ok(exe
-        .ancestors()
-        .nth(2)
-        .context("the lab is not in a target folder")?
-        .to_owned())
+    Ok(exe.ancestors().nth(2).context("the lab is not in a target folder")?.to_owned())
 }
 
 /// The folder of everything that a run of the lab writes.
@@ -135,8 +118,8 @@ pub struct Channel {
 impl Report {
     /// Reads a report.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path)
-            .with_context(|| format!("busman left no report {}", path.display()))?;
+        let text =
+            std::fs::read(path).with_context(|| format!("busman left no report {}", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
     }
 
@@ -151,19 +134,9 @@ impl Report {
 
     /// The channel of a device.
     pub fn channel(&self, device: &str) -> Result<&Channel> {
-        self.channels
-            .iter()
-            .find(|channel| channel.device == device)
-            .with_context(|| {
-                let names: Vec<&str> = self
-                    .channels
-                    .iter()
-                    .map(|channel| channel.device.as_str())
-                    .collect();
-                format!(
-                    "the report has no channel of {device}; it has {}",
-                    names.join(", ")
-                )
-            })
+        self.channels.iter().find(|channel| channel.device == device).with_context(|| {
+            let names: Vec<&str> = self.channels.iter().map(|channel| channel.device.as_str()).collect();
+            format!("the report has no channel of {device}; it has {}", names.join(", "))
+        })
     }
 }

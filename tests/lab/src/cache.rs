@@ -19,12 +19,8 @@ impl Cache {
     /// Opens `$XDG_CACHE_HOME/busman-lab`, by default `~/.cache/busman-lab`.
     pub fn open() -> Result<Self> {
         let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-        let base = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(home);
-        let root = base
-            .context("neither XDG_CACHE_HOME nor HOME is set")?
-            .join("busman-lab");
+        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+        let root = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("busman-lab");
         fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
         Ok(Self { root })
     }
@@ -35,9 +31,7 @@ impl Cache {
         if path.exists() {
             return Ok(path);
         }
-        let unfinished = self
-            .root
-            .join(format!("{name}.{}.part", std::process::id()));
+        let unfinished = self.root.join(format!("{name}.{}.part", std::process::id()));
         if let Some(parent) = unfinished.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -53,8 +47,6 @@ impl Cache {
     pub fn content(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
-        self.entry(&format!("{name}-{:016x}", hasher.finish()), |path| {
-            Ok(fs::write(path, content)?)
-        })
+        self.entry(&format!("{name}-{:016x}", hasher.finish()), |path| Ok(fs::write(path, content)?))
     }
 }

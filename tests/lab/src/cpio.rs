@@ -69,25 +69,10 @@ impl Archive {
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         let name_length = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
         // c_ino, c_mode, c_uid, c_gid, c_nlink, c_mtime, c_filesize, c_dev*, c_rdev*, c_namesize, c_check
-        let fields = [
-            self.entries,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            length,
-            0,
-            0,
-            major,
-            minor,
-            name_length,
-            0,
-        ];
+        let fields = [self.entries, mode, 0, 0, 1, 0, length, 0, 0, major, minor, name_length, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes
-                .extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(path.as_bytes());
         self.bytes.push(0);
@@ -111,11 +96,8 @@ mod tests {
         archive.file("/lib/a/x", b"1");
         archive.file("/lib/a/y", b"22");
         let text = String::from_utf8(archive.finish()).unwrap();
-        let names: Vec<&str> = text
-            .split("070701")
-            .skip(1)
-            .map(|entry| entry[104..].split('\0').next().unwrap())
-            .collect();
+        let names: Vec<&str> =
+            text.split("070701").skip(1).map(|entry| entry[104..].split('\0').next().unwrap()).collect();
         assert_eq!(names, ["lib", "lib/a", "lib/a/x", "lib/a/y", "TRAILER!!!"]);
         assert_eq!(text.len() % 512, 0);
     }

@@ -23,14 +23,9 @@ pub fn run(wishes: Wishes) -> Result<ExitCode> {
     let kernel = vm.expect("lab: value kernel=")?;
     let protocol = vm.expect("lab: value vmbus=")?;
     vm.expect("lab: ready")?;
-    boot.done(&format!(
-        "Linux {kernel} is up, its VMBus driver connected with version {protocol}"
-    ));
+    boot.done(&format!("Linux {kernel} is up, its VMBus driver connected with version {protocol}"));
 
-    let running = progress::step(format!(
-        "Letting host and guest talk for {} s",
-        RUN.as_secs()
-    ));
+    let running = progress::step(format!("Letting host and guest talk for {} s", RUN.as_secs()));
     vm.run_for(RUN)?;
     let sample = vm.sample()?;
     running.done(&format!(
@@ -44,19 +39,12 @@ pub fn run(wishes: Wishes) -> Result<ExitCode> {
     vm.expect("lab: the kernel asked for poweroff")?;
     let outcome = vm.finish_well()?;
     let report = outcome.report()?;
-    ensure!(
-        report.end == "power-off",
-        "busman ended with {:?}, not with the guest's power-off",
-        report.end
-    );
+    ensure!(report.end == "power-off", "busman ended with {:?}, not with the guest's power-off", report.end);
     shutdown.done("it powered off, and busman ended with exit code 0");
 
     println!("\n{}", devices(&report));
     println!("{}", channels(&report));
-    println!(
-        "Exits to user space in all, boot included: {}",
-        exits(&report)
-    );
+    println!("Exits to user space in all, boot included: {}", exits(&report));
     println!("All that was said: {}", transcript.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -65,19 +53,8 @@ pub fn run(wishes: Wishes) -> Result<ExitCode> {
 pub fn devices(report: &Report) -> Table {
     let mut table = Table::new(&["device", "channel", "interface", "instance"]);
     for channel in &report.channels {
-        let Channel {
-            device,
-            id,
-            interface,
-            instance,
-            ..
-        } = channel;
-        table.row([
-            device.clone(),
-            id.to_string(),
-            interface.clone(),
-            instance.clone(),
-        ]);
+        let Channel { device, id, interface, instance, .. } = channel;
+        table.row([device.clone(), id.to_string(), interface.clone(), instance.clone()]);
     }
     table
 }
@@ -114,10 +91,7 @@ pub fn channels(report: &Report) -> Table {
 }
 
 fn exits(report: &Report) -> String {
-    let exits: Vec<String> = report
-        .exits()
-        .iter()
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
+    let exits: Vec<String> =
+        report.exits().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     exits.join(", ")
 }

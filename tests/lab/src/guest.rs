@@ -83,10 +83,7 @@ fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
     archive.copy("/sbin/poweroff", &scripts.join("poweroff"))?;
     archive.copy("/sbin/reboot", &scripts.join("reboot"))?;
     for name in names(&scripts.join("tests"))? {
-        archive.copy(
-            &format!("/tests/{name}"),
-            &scripts.join("tests").join(&name),
-        )?;
+        archive.copy(&format!("/tests/{name}"), &scripts.join("tests").join(&name))?;
     }
     Ok(archive.finish())
 }
@@ -96,22 +93,13 @@ fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
     let folder = format!("/lib/modules/{}", kernel.release);
     let modules = kernel.modules(&MODULES)?;
     for module in &modules {
-        archive.copy(
-            &format!("{folder}/{}", module.display()),
-            &kernel.module_file(module),
-        )?;
+        archive.copy(&format!("{folder}/{}", module.display()), &kernel.module_file(module))?;
     }
     let all = std::fs::read_to_string(kernel.module_file(Path::new("modules.dep")))?;
-    let ours = |line: &&str| {
-        line.split(':')
-            .next()
-            .is_some_and(|path| modules.iter().any(|m| m == Path::new(path)))
-    };
+    let ours =
+        |line: &&str| line.split(':').next().is_some_and(|path| modules.iter().any(|m| m == Path::new(path)));
     let dependencies: Vec<&str> = all.lines().filter(ours).collect();
-    archive.file(
-        &format!("{folder}/modules.dep"),
-        (dependencies.join("\n") + "\n").as_bytes(),
-    );
+    archive.file(&format!("{folder}/modules.dep"), (dependencies.join("\n") + "\n").as_bytes());
     Ok(())
 }
 
@@ -121,26 +109,15 @@ fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
     archive.copy("/sbin/kexec", &program)?;
     let folders = packages.trees("libxen").map(|tree| tree.join(LIBRARIES));
     let search = std::env::join_paths(folders)?;
-    let output = Command::new("ldd")
-        .arg(&program)
-        .env("LD_LIBRARY_PATH", search)
-        .output()
-        .context("run ldd")?;
+    let output =
+        Command::new("ldd").arg(&program).env("LD_LIBRARY_PATH", search).output().context("run ldd")?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        ensure!(
-            !line.contains("not found"),
-            "kexec lacks a library: {}",
-            line.trim()
-        );
+        ensure!(!line.contains("not found"), "kexec lacks a library: {}", line.trim());
         if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
             let name = path.rsplit('/').next().unwrap_or(path);
             // The program names its loader by its path; the loader looks for the rest in LIBRARIES.
             let is_loader = path.starts_with("/lib64/");
-            let to = if is_loader {
-                path.to_owned()
-            } else {
-                format!("/{LIBRARIES}/{name}")
-            };
+            let to = if is_loader { path.to_owned() } else { format!("/{LIBRARIES}/{name}") };
             archive.copy(&to, Path::new(path))?;
         }
     }
@@ -148,11 +125,34 @@ fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
 }
 
 fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    let mut names: Vec<String> = entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut names: Vec<String> =
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_shell() {
+        let folder = host::workspace().join("resources/guest");
+        let tests = names(&folder.join("tests")).unwrap();
+        let scripts = tests.iter().map(|name| format!("tests/{name}"));
+        for script in scripts.chain(["init", "lib.sh", "poweroff", "reboot"].map(str::to_owned)) {
+            let status = Command::new("sh").arg("-n").arg(folder.join(&script)).status().unwrap();
+            assert!(status.success(), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_scripts_load_is_in_the_image() {
+        let lib = std::fs::read_to_string(host::workspace().join("resources/guest/lib.sh")).unwrap();
+        let line = lib.lines().find_map(|line| line.strip_prefix("HYPERV_MODULES=")).unwrap();
+        for module in line.trim_matches('"').split(' ') {
+            assert!(MODULES.contains(&module), "{module}");
+        }
+    }
 }

@@ -22,10 +22,7 @@ pub fn place() -> (Place, String) {
         Ok(kvm) if kvm.check_extension_raw(CAP_HYPERV_SYNIC2) > 0 => {
             (Place::Direct, "/dev/kvm has Hyper-V emulation".into())
         }
-        Ok(_) => (
-            Place::Nested,
-            "/dev/kvm has no Hyper-V emulation (KVM_CAP_HYPERV_SYNIC2)".into(),
-        ),
+        Ok(_) => (Place::Nested, "/dev/kvm has no Hyper-V emulation (KVM_CAP_HYPERV_SYNIC2)".into()),
         Err(error) => (Place::Nested, format!("/dev/kvm cannot be used ({error})")),
     }
 }
@@ -34,9 +31,7 @@ pub fn place() -> (Place, String) {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// Whether packages can be installed without asking anyone.

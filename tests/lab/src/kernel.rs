@@ -40,12 +40,7 @@ impl Kernel {
         let package = packages.stands_for(metapackage)?;
         let tree = packages.tree(package)?.to_owned();
         let release = release(package).to_owned();
-        Ok(Self {
-            bzimage: bzimage(&tree, &release),
-            vmlinux: tree.join(VMLINUX),
-            release,
-            tree,
-        })
+        Ok(Self { bzimage: bzimage(&tree, &release), vmlinux: tree.join(VMLINUX), release, tree })
     }
 
     /// Adds what [`Self::of`] needs to the fresh tree of a kernel's package; other packages are left alone.
@@ -54,11 +49,7 @@ impl Kernel {
             return Ok(());
         }
         let release = release(package);
-        run(
-            "depmod",
-            &["-b".as_ref(), tree.as_os_str(), release.as_ref()],
-            None,
-        )?;
+        run("depmod", &["-b".as_ref(), tree.as_os_str(), release.as_ref()], None)?;
         extract(&bzimage(tree, release), &tree.join(VMLINUX))
     }
 
@@ -69,22 +60,12 @@ impl Kernel {
         let mut ordered = Vec::new();
         for name in names {
             let tree = self.tree.as_os_str();
-            let show = [
-                "-d".as_ref(),
-                tree,
-                "-S".as_ref(),
-                self.release.as_ref(),
-                "--show-depends".as_ref(),
-            ];
+            let show = ["-d".as_ref(), tree, "-S".as_ref(), self.release.as_ref(), "--show-depends".as_ref()];
             let text = run("modprobe", &[&show[..], &[name.as_ref()]].concat(), None)?;
             // Built-in ones have lines of another kind.
             for line in text.lines().filter_map(|line| line.strip_prefix("insmod ")) {
-                let path = line
-                    .split(' ')
-                    .next()
-                    .and_then(|path| path.split_once(&folder));
-                let path =
-                    PathBuf::from(path.with_context(|| format!("modprobe says {line:?}"))?.1);
+                let path = line.split(' ').next().and_then(|path| path.split_once(&folder));
+                let path = PathBuf::from(path.with_context(|| format!("modprobe says {line:?}"))?.1);
                 if seen.insert(path.clone()) {
                     ordered.push(path);
                 }
@@ -95,10 +76,7 @@ impl Kernel {
 
     /// Where a path that [`Self::modules`] gave is on this machine.
     pub fn module_file(&self, module: &Path) -> PathBuf {
-        self.tree
-            .join("lib/modules")
-            .join(&self.release)
-            .join(module)
+        self.tree.join("lib/modules").join(&self.release).join(module)
     }
 }
 
@@ -120,32 +98,18 @@ fn extract(bzimage: &Path, vmlinux: &Path) -> Result<()> {
             .context("the bzImage is too short")?;
         Ok(u32::from_le_bytes(bytes) as usize)
     };
-    ensure!(
-        image.get(0x202..0x206) == Some(b"HdrS".as_slice()),
-        "{} has no setup header",
-        bzimage.display()
-    );
-    let setup_sectors = image.get(0x1f1).map_or(4, |&sectors| {
-        if sectors == 0 {
-            4
-        } else {
-            usize::from(sectors)
-        }
-    });
+    ensure!(image.get(0x202..0x206) == Some(b"HdrS".as_slice()), "{} has no setup header", bzimage.display());
+    let setup_sectors =
+        image.get(0x1f1).map_or(4, |&sectors| if sectors == 0 { 4 } else { usize::from(sectors) });
     let start = (setup_sectors + 1) * 512 + word(0x248)?;
     // The payload ends with the length of what it unpacks to, outside the compressed stream.
     let end = start + word(0x24c)? - 4;
-    let stream = image
-        .get(start..end)
-        .context("the bzImage's payload is cut off")?;
+    let stream = image.get(start..end).context("the bzImage's payload is cut off")?;
     let tool = match stream {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
         [0x02, 0x21, 0x4c, 0x18, ..] => "lz4",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
-        _ => bail!(
-            "{} is compressed in a way that is not known here",
-            bzimage.display()
-        ),
+        _ => bail!("{} is compressed in a way that is not known here", bzimage.display()),
     };
     let packed = vmlinux.with_extension("packed");
     File::create(&packed)?.write_all(stream)?;
@@ -163,10 +127,7 @@ fn extract(bzimage: &Path, vmlinux: &Path) -> Result<()> {
 
 fn decompress(tool: &str, from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new(tool);
-    command
-        .arg("-dc")
-        .stdin(File::open(from)?)
-        .stdout(File::create(to)?);
+    command.arg("-dc").stdin(File::open(from)?).stdout(File::create(to)?);
     let status = command.status().with_context(|| format!("run {tool}"))?;
     ensure!(status.success(), "{tool} could not unpack the kernel");
     Ok(())

@@ -21,12 +21,7 @@ use crate::vmm::{Guest, Vmm};
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.
-const TOOLS: [(&str, &str); 4] = [
-    ("depmod", "kmod"),
-    ("xz", "xz-utils"),
-    ("lz4", "lz4"),
-    ("zstd", "zstd"),
-];
+const TOOLS: [(&str, &str); 4] = [("depmod", "kmod"), ("xz", "xz-utils"), ("lz4", "lz4"), ("zstd", "zstd")];
 
 /// The lab, ready to run guests.
 pub struct Lab {
@@ -34,8 +29,8 @@ pub struct Lab {
     pub images: Images,
     /// The VMM's executable.
     pub busman: PathBuf,
-    /// What is used to run guests.
-    pub vmm: Vmm,
+    /// What the command line says.
+    pub wishes: Wishes,
     logs: PathBuf,
     l1: Option<(nested::Image, Option<L1>)>,
     shares: Vec<PathBuf>,
@@ -44,12 +39,14 @@ pub struct Lab {
 }
 
 /// What the command line says about the lab.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wishes {
     /// Where to run guests, instead of the best place there is.
     pub place: Option<Place>,
     /// The VMM.
     pub vmm: Vmm,
+    /// Words for the end of every guest's kernel command line.
+    pub append: String,
 }
 
 impl Lab {
@@ -79,24 +76,12 @@ impl Lab {
         };
         let logs = busman::logs()?;
         let shares = shares.into_iter().chain([logs.clone()]).collect();
-        Ok(Self {
-            images,
-            busman,
-            vmm: wishes.vmm,
-            logs,
-            l1,
-            shares,
-            session: None,
-            label: "guest".to_owned(),
-        })
+        Ok(Self { images, busman, wishes, logs, l1, shares, session: None, label: "guest".to_owned() })
     }
 
     /// Names the files that the next guests leave; gives the path of their transcript, which is new.
     pub fn label(&mut self, name: &str) -> PathBuf {
-        self.label = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .collect();
+        self.label = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let transcript = self.transcript();
         let _ = std::fs::remove_file(&transcript);
         transcript
@@ -106,17 +91,14 @@ impl Lab {
     pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
         let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
-        let program = guest.program(self.vmm, &self.busman, &self.images, &report)?;
-        let mut transcript = File::options()
-            .create(true)
-            .append(true)
-            .open(self.transcript())?;
-        writeln!(
-            transcript,
-            "$ {} {:?}",
-            program.path.display(),
-            program.args
+        let program = guest.clone().append(&self.wishes.append).program(
+            self.wishes.vmm,
+            &self.busman,
+            &self.images,
+            &report,
         )?;
+        let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
+        writeln!(transcript, "$ {} {:?}", program.path.display(), program.args)?;
         Vm::start(self.session()?, program, report, transcript)
     }
 

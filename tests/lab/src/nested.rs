@@ -18,15 +18,8 @@ use crate::session::Session;
 use crate::{host, progress};
 
 /// What L1 loads, with all needs: its root, the agent's port, KVM, and taps.
-const MODULES: [&str; 7] = [
-    "9p",
-    "9pnet_virtio",
-    "virtio_pci",
-    "virtio_console",
-    "overlay",
-    "kvm-amd",
-    "tun",
-];
+const MODULES: [&str; 7] =
+    ["9p", "9pnet_virtio", "virtio_pci", "virtio_console", "overlay", "kvm-amd", "tun"];
 
 /// The machine: a CPU with AMD-V; the agent's port on QEMU's standard input and output.
 ///
@@ -38,8 +31,7 @@ const MACHINE: &str = "-machine q35 -accel tcg,thread=single -cpu max,+svm,+invt
     -device virtio-serial-pci -device virtserialport,chardev=agent -chardev stdio,id=agent,signal=off";
 
 /// The clock: without a TSC that L1 trusts, its KVM has no master clock and guests no reference TSC page.
-const COMMAND_LINE: &str =
-    "console=ttyS0 quiet panic=-1 tsc=reliable clocksource=tsc mitigations=off";
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 tsc=reliable clocksource=tsc mitigations=off";
 
 /// Programs that this needs here, and their packages.
 pub const TOOLS: [(&str, &str); 1] = [("qemu-system-x86_64", "qemu-system-x86")];
@@ -69,41 +61,28 @@ impl Image {
         archive.file("/init", include_bytes!("../l1-init.sh"));
         let mut order = String::new();
         for module in kernel.modules(&MODULES)? {
-            let name = module
-                .file_name()
-                .context("a module without a name")?
-                .to_string_lossy();
+            let name = module.file_name().context("a module without a name")?.to_string_lossy();
             archive.copy(&format!("/modules/{name}"), &kernel.module_file(&module))?;
             order.push_str(&format!("{name}\n"));
         }
         archive.file("/modules/order", order.as_bytes());
-        Ok(Self {
-            kernel: kernel.vmlinux,
-            initramfs: archive.finish(),
-        })
+        Ok(Self { kernel: kernel.vmlinux, initramfs: archive.finish() })
     }
 }
 
 impl L1 {
     /// Boots L1 with the folders in `shares` writable; its console and QEMU's errors go to files in `logs`.
     pub fn boot(image: &Image, shares: &[&Path], logs: &Path) -> Result<(Self, Session)> {
-        let step =
-            progress::step("Booting L1, an emulated machine with a KVM that has Hyper-V emulation");
+        let step = progress::step("Booting L1, an emulated machine with a KVM that has Hyper-V emulation");
         let initramfs = logs.join("l1-initramfs");
-        fs::write(
-            &initramfs,
-            [&image.initramfs[..], &configuration(shares)?].concat(),
-        )?;
+        fs::write(&initramfs, [&image.initramfs[..], &configuration(shares)?].concat())?;
         let mut qemu = command(image, &initramfs, shares, logs)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(logs.join("l1-qemu.log"))?)
             .spawn()
             .context("start qemu-system-x86_64")?;
-        let (input, output) = (
-            qemu.stdin.take().context("no pipe")?,
-            qemu.stdout.take().context("no pipe")?,
-        );
+        let (input, output) = (qemu.stdin.take().context("no pipe")?, qemu.stdout.take().context("no pipe")?);
         let l1 = Self { qemu };
         let session = Session::connect(output, Box::new(input), BOOT)
             .with_context(|| format!("L1 did not come up; see {}/l1-*.log", logs.display()))?;
@@ -141,12 +120,10 @@ fn command(image: &Image, initramfs: &Path, shares: &[&Path], logs: &Path) -> Re
 
 fn share(command: &mut Command, tag: &str, path: &Path, more: &str) {
     let path = path.display().to_string().replace(',', ",,");
-    command.arg("-fsdev").arg(format!(
-        "local,id={tag},path={path},security_model=none,multidevs=remap{more}"
-    ));
     command
-        .arg("-device")
-        .arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
+        .arg("-fsdev")
+        .arg(format!("local,id={tag},path={path},security_model=none,multidevs=remap{more}"));
+    command.arg("-device").arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
 }
 
 /// An archive that tells L1's init what differs from boot to boot.
@@ -154,17 +131,10 @@ fn configuration(shares: &[&Path]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     let mut list = String::new();
     for (number, path) in shares.iter().enumerate() {
-        ensure!(
-            !path.as_os_str().as_encoded_bytes().contains(&b'\n'),
-            "{} cannot be shared",
-            path.display()
-        );
+        ensure!(!path.as_os_str().as_encoded_bytes().contains(&b'\n'), "{} cannot be shared", path.display());
         list.push_str(&format!("share{number} {}\n", path.display()));
     }
     archive.file("/shares", list.as_bytes());
-    archive.file(
-        "/agent",
-        std::env::current_exe()?.as_os_str().as_encoded_bytes(),
-    );
+    archive.file("/agent", std::env::current_exe()?.as_os_str().as_encoded_bytes());
     Ok(archive.finish())
 }

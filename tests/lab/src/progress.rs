@@ -40,11 +40,7 @@ pub fn step(text: impl Into<String>) -> Step {
     let outer = SHOWN.swap(number, Ordering::Relaxed);
     if !io::stderr().is_terminal() || std::env::var_os("CI").is_some() {
         say(&format!("{text} ..."));
-        return Step {
-            text,
-            outer,
-            counting: None,
-        };
+        return Step { text, outer, counting: None };
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, line) = (Arc::clone(&stop), text.clone());
@@ -57,11 +53,7 @@ pub fn step(text: impl Into<String>) -> Step {
             thread::sleep(Duration::from_millis(100));
         }
     });
-    Step {
-        text,
-        outer,
-        counting: Some((stop, thread)),
-    }
+    Step { text, outer, counting: Some((stop, thread)) }
 }
 
 impl Step {

@@ -14,12 +14,7 @@ pub fn take(id: u32) -> Sample {
     let (overhead_kib, guest_kib) =
         resident(&fs::read_to_string(format!("/proc/{id}/smaps")).unwrap_or_default());
     let threads = fs::read_dir(format!("/proc/{id}/task")).map_or(0, |tasks| tasks.count() as u64);
-    Sample {
-        overhead_kib,
-        guest_kib,
-        threads,
-        kvm: kvm_counters(Path::new(KVM_DEBUG), id),
-    }
+    Sample { overhead_kib, guest_kib, threads, kvm: kvm_counters(Path::new(KVM_DEBUG), id) }
 }
 
 /// Resident KiB that are not guest RAM, and those that are, from the text of smaps.
@@ -29,11 +24,7 @@ fn resident(smaps: &str) -> (u64, u64) {
         if let Some(rss) = line.strip_prefix("Rss:") {
             let kib: u64 = rss.trim().trim_end_matches(" kB").parse().unwrap_or(0);
             *(if is_guest { &mut guest } else { &mut overhead }) += kib;
-        } else if line
-            .split(' ')
-            .next()
-            .is_some_and(|range| range.contains('-'))
-        {
+        } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
             is_guest = line.contains("/memfd:");
         }
     }
@@ -44,10 +35,7 @@ fn kvm_counters(debugfs: &Path, id: u32) -> BTreeMap<String, u64> {
     let prefix = format!("{id}-");
     let folders = fs::read_dir(debugfs).into_iter().flatten().flatten();
     let vm = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with(&prefix));
-    let files = vm
-        .filter_map(|folder| fs::read_dir(folder.path()).ok())
-        .flatten()
-        .flatten();
+    let files = vm.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
     files
         .filter_map(|file| {
             let value = fs::read_to_string(file.path()).ok()?.trim().parse().ok()?;

@@ -21,8 +21,7 @@ impl Sender {
     /// Sends one frame.
     pub fn send(&self, frame: &Frame<Request>) -> Result<()> {
         let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wire::write(&mut *writer, frame)
-            .map_err(|error| anyhow!("the agent cannot be reached: {error}"))
+        wire::write(&mut *writer, frame).map_err(|error| anyhow!("the agent cannot be reached: {error}"))
     }
 }
 
@@ -48,11 +47,7 @@ impl Session {
                 }
             }
         });
-        let mut session = Self {
-            sender: Sender(Arc::new(Mutex::new(writer))),
-            frames,
-            broken: false,
-        };
+        let mut session = Self { sender: Sender(Arc::new(Mutex::new(writer))), frames, broken: false };
         match session.next(Instant::now() + within)? {
             Some(Frame::Message(Event::Ready)) => Ok(session),
             Some(other) => bail!("the agent began with {other:?}"),
@@ -72,10 +67,7 @@ impl Session {
 
     /// The next frame, or `None` at `deadline`; an error when the stream is gone.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Frame<Event>>> {
-        match self
-            .frames
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        match self.frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(frame) => Ok(Some(frame)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {

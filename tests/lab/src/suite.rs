@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
-use crate::tests::{FAMILIES, Family};
+use crate::tests::{FAMILIES, Family, Test};
 use crate::{busman, progress};
 
 /// What one part of the suite came to.
@@ -20,81 +20,61 @@ struct Part {
     seconds: f64,
 }
 
-/// Runs one family, or everything; `filter` picks tests of a family by a part of their names.
-pub fn run(wishes: Wishes, family: Option<&str>, filter: Option<&str>) -> Result<ExitCode> {
+/// Which whole-VM tests to run.
+pub struct Choice {
+    /// One family, otherwise everything, which is more than whole-VM tests.
+    pub family: Option<String>,
+    /// A part of the names of the tests.
+    pub filter: Option<String>,
+    /// How many times each.
+    pub repeat: u32,
+}
+
+impl Choice {
+    fn tests<'a>(&'a self, family: &'a Family) -> impl Iterator<Item = &'a Test> {
+        let chosen = |test: &&Test| self.filter.as_ref().is_none_or(|text| test.name.contains(text.as_str()));
+        (0..self.repeat).flat_map(move |_| family.tests.iter().filter(chosen))
+    }
+}
+
+/// Runs what was chosen.
+pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
+    let family = choice.family.as_deref();
     let mut parts = Vec::new();
     if family.is_none() {
         parts.push(command("format", &["fmt", "--all", "--check"])?);
-        parts.push(command(
-            "lints",
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-        )?);
-        parts.push(command(
-            "documentation",
-            &["doc", "--workspace", "--no-deps"],
-        )?);
-        parts.push(command(
-            "unit, property and doc tests",
-            &["test", "--workspace", "--no-fail-fast"],
-        )?);
+        parts.push(command("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?);
+        parts.push(command("documentation", &["doc", "--workspace", "--no-deps"])?);
+        parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
     }
-    let families: Vec<&Family> = FAMILIES
-        .iter()
-        .filter(|f| family.is_none_or(|name| name == f.name))
-        .collect();
+    let families: Vec<&Family> =
+        FAMILIES.iter().filter(|f| family.is_none_or(|name| name == f.name)).collect();
     if families.is_empty() {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-        bail!(
-            "there is no family {}; there are {}",
-            family.unwrap_or_default(),
-            names.join(", ")
-        );
+        bail!("there is no family {}; there are {}", family.unwrap_or_default(), names.join(", "));
     }
-    parts.extend(guests(wishes, &families, filter));
+    parts.extend(guests(wishes, &families, choice));
 
     let mut table = Table::new(&["part", "passed", "failed", "seconds"]);
     for part in &parts {
         let seconds = format!("{:.0}", part.seconds);
-        table.row([
-            part.name.clone(),
-            part.passed.to_string(),
-            part.failed.to_string(),
-            seconds,
-        ]);
+        table.row([part.name.clone(), part.passed.to_string(), part.failed.to_string(), seconds]);
     }
     let passed: u64 = parts.iter().map(|part| part.passed).sum();
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
     println!("\n{table}\n{passed} passed, {failed} failed");
-    Ok(if failed == 0 && passed > 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.
 fn command(name: &str, arguments: &[&str]) -> Result<Part> {
     let begin = Instant::now();
     let step = progress::step(format!("{name}: cargo {}", arguments.join(" ")));
-    let output = busman::cargo(arguments)
-        .env("RUSTDOCFLAGS", "-Dwarnings")
-        .output()
-        .context("run cargo")?;
+    let output = busman::cargo(arguments).env("RUSTDOCFLAGS", "-Dwarnings").output().context("run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (mut passed, mut failed) = count(&text);
     if passed + failed == 0 || (failed == 0 && !output.status.success()) {
-        *(if output.status.success() {
-            &mut passed
-        } else {
-            &mut failed
-        }) += 1;
+        *(if output.status.success() { &mut passed } else { &mut failed }) += 1;
     }
     if output.status.success() {
         step.done("passed");
@@ -102,34 +82,23 @@ fn command(name: &str, arguments: &[&str]) -> Result<Part> {
         drop(step);
         eprintln!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(Part {
-        name: name.to_owned(),
-        passed,
-        failed,
-        seconds: begin.elapsed().as_secs_f64(),
-    })
+    Ok(Part { name: name.to_owned(), passed, failed, seconds: begin.elapsed().as_secs_f64() })
 }
 
 /// Sums up lines such as `test result: ok. 12 passed; 0 failed; ...`.
 fn count(text: &str) -> (u64, u64) {
     let number = |line: &str, word: &str| -> u64 {
-        let before = line
-            .split(word)
-            .next()
-            .and_then(|before| before.split_whitespace().last());
+        let before = line.split(word).next().and_then(|before| before.split_whitespace().last());
         before.and_then(|number| number.parse().ok()).unwrap_or(0)
     };
     let results = text.lines().filter(|line| line.starts_with("test result:"));
     results.fold((0, 0), |(passed, failed), line| {
-        (
-            passed + number(line, " passed"),
-            failed + number(line, " failed"),
-        )
+        (passed + number(line, " passed"), failed + number(line, " failed"))
     })
 }
 
 /// The whole-VM tests. A lab that cannot be made ready fails every one of them.
-fn guests(wishes: Wishes, families: &[&Family], filter: Option<&str>) -> Vec<Part> {
+fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
     let mut lab = Lab::prepare(wishes, Vec::new());
     if let Err(error) = &lab {
         progress::say(&format!("No guest can run: {error:#}"));
@@ -137,11 +106,7 @@ fn guests(wishes: Wishes, families: &[&Family], filter: Option<&str>) -> Vec<Par
     let part = |family: &&Family| {
         let begin = Instant::now();
         let (mut passed, mut failed) = (0, 0);
-        for test in family
-            .tests
-            .iter()
-            .filter(|test| filter.is_none_or(|text| test.name.contains(text)))
-        {
+        for test in choice.tests(family) {
             let Ok(lab) = &mut lab else {
                 failed += 1;
                 continue;
@@ -156,10 +121,7 @@ fn guests(wishes: Wishes, families: &[&Family], filter: Option<&str>) -> Vec<Par
                 Err(error) => {
                     failed += 1;
                     drop(step);
-                    eprintln!(
-                        "    {error:#}\n    all that was said: {}",
-                        transcript.display()
-                    );
+                    eprintln!("    {error:#}\n    all that was said: {}", transcript.display());
                 }
             }
         }

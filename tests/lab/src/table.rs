@@ -9,9 +9,7 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub fn new(header: &[&str]) -> Self {
-        Self {
-            rows: vec![header.iter().map(ToString::to_string).collect()],
-        }
+        Self { rows: vec![header.iter().map(ToString::to_string).collect()] }
     }
 
     /// Adds a row.
@@ -25,8 +23,7 @@ impl Table {
 
     fn cell(&self, row: usize, column: usize) -> &str {
         let row = self.rows.get(row);
-        row.and_then(|row| row.get(column))
-            .map_or("", String::as_str)
+        row.and_then(|row| row.get(column)).map_or("", String::as_str)
     }
 }
 
@@ -47,11 +44,7 @@ impl std::fmt::Display for Table {
             let mut line = String::new();
             for (column, &(width, right)) in layout.iter().enumerate() {
                 let cell = self.cell(row, column);
-                line.push_str(&if right {
-                    format!("{cell:>width$}  ")
-                } else {
-                    format!("{cell:<width$}  ")
-                });
+                line.push_str(&if right { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
             }
             writeln!(f, "{}", line.trim_end())?;
             if row == 0 {
@@ -72,9 +65,6 @@ mod tests {
         let mut table = Table::new(&["name", "count"]);
         table.row(["a".to_owned(), "7".to_owned()]);
         table.row(["longer".to_owned(), "12".to_owned()]);
-        assert_eq!(
-            table.to_string(),
-            "name    count\n-------------\na           7\nlonger     12\n"
-        );
+        assert_eq!(table.to_string(), "name    count\n-------------\na           7\nlonger     12\n");
     }
 }

@@ -16,11 +16,7 @@ use crate::wire::{Event, Frame, Program, Request};
 /// Runs a program in the current folder to its end and gives its exit code.
 pub fn run(lab: &mut Lab, path: PathBuf, args: Vec<String>) -> Result<ExitCode> {
     let session = lab.session()?;
-    session.send(&Frame::Message(Request::Start(Program {
-        path,
-        args,
-        dir: std::env::current_dir()?,
-    })))?;
+    session.send(&Frame::Message(Request::Start(Program { path, args, dir: std::env::current_dir()? })))?;
     let raw = RawMode::enter();
     let sender = session.sender();
     // Still reading when the program ends; it goes with the process.
@@ -33,12 +29,7 @@ pub fn run(lab: &mut Lab, path: PathBuf, args: Vec<String>) -> Result<ExitCode> 
 fn forward(to: &Sender) {
     let mut buffer = [0; 1024];
     while let Ok(length @ 1..) = io::stdin().read(&mut buffer) {
-        if to
-            .send(&Frame::Console(
-                buffer.iter().take(length).copied().collect(),
-            ))
-            .is_err()
-        {
+        if to.send(&Frame::Console(buffer.iter().take(length).copied().collect())).is_err() {
             break;
         }
     }
@@ -49,12 +40,7 @@ fn follow(session: &mut Session, raw: bool) -> Result<i32> {
         match session.next(Instant::now() + Duration::from_secs(3600))? {
             Some(Frame::Console(bytes)) => show(io::stdout(), &bytes)?,
             Some(Frame::Log(bytes)) if raw => {
-                show(
-                    io::stderr(),
-                    String::from_utf8_lossy(&bytes)
-                        .replace('\n', "\r\n")
-                        .as_bytes(),
-                )?;
+                show(io::stderr(), String::from_utf8_lossy(&bytes).replace('\n', "\r\n").as_bytes())?;
             }
             Some(Frame::Log(bytes)) => show(io::stderr(), &bytes)?,
             Some(Frame::Message(Event::Ended(code))) => return Ok(code),

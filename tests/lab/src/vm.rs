@@ -33,20 +33,14 @@ impl Outcome {
     /// What came after `lab: WORD ` on the guest's console, one item a line.
     pub fn said<'a>(&'a self, word: &str) -> impl Iterator<Item = &'a str> {
         let start = format!("lab: {word} ");
-        self.console
-            .lines()
-            .filter_map(move |line| Some(line.split_once(start.as_str())?.1.trim_end()))
+        self.console.lines().filter_map(move |line| Some(line.split_once(start.as_str())?.1.trim_end()))
     }
 
     /// The value that the guest last gave for a name.
     pub fn value(&self, name: &str) -> Result<&str> {
         let start = format!("{name}=");
-        let values = self
-            .said("value")
-            .filter_map(|value| value.strip_prefix(start.as_str()));
-        values
-            .last()
-            .with_context(|| format!("the guest gave no value for {name}"))
+        let values = self.said("value").filter_map(|value| value.strip_prefix(start.as_str()));
+        values.last().with_context(|| format!("the guest gave no value for {name}"))
     }
 
     /// The VMM's report.
@@ -98,16 +92,12 @@ impl<'lab> Vm<'lab> {
             if let Some(rest) = find(&self.console, &mut self.read_to, text) {
                 return Ok(rest);
             }
-            if let Some((_, why)) = self
-                .console
-                .get(self.read_to..)
-                .unwrap_or_default()
-                .split_once("lab: fail ")
+            if let Some((_, why)) =
+                self.console.get(self.read_to..).unwrap_or_default().split_once("lab: fail ")
             {
                 bail!("the guest says: {}", why.lines().next().unwrap_or_default());
             }
-            self.advance(deadline)
-                .with_context(|| format!("while waiting for the guest to say {text:?}"))?;
+            self.advance(deadline).with_context(|| format!("while waiting for the guest to say {text:?}"))?;
         }
     }
 
@@ -118,8 +108,7 @@ impl<'lab> Vm<'lab> {
             if let Some(rest) = find(&self.log, &mut self.log_read_to, text) {
                 return Ok(rest);
             }
-            self.advance(deadline)
-                .with_context(|| format!("while waiting for the VMM to log {text:?}"))?;
+            self.advance(deadline).with_context(|| format!("while waiting for the VMM to log {text:?}"))?;
         }
     }
 
@@ -169,22 +158,13 @@ impl<'lab> Vm<'lab> {
     pub fn finish(mut self) -> Result<Outcome> {
         let deadline = Instant::now() + PATIENCE;
         while self.ended.is_none() {
-            self.advance(deadline)
-                .context("while waiting for the VMM to end")?;
+            self.advance(deadline).context("while waiting for the VMM to end")?;
         }
         if let Some(why) = find(&self.console, &mut self.read_to, "lab: fail ") {
             bail!("the guest says: {why}");
         }
-        let (console, log) = (
-            std::mem::take(&mut self.console),
-            std::mem::take(&mut self.log),
-        );
-        Ok(Outcome {
-            code: self.ended.unwrap_or_default(),
-            console,
-            log,
-            report: self.report.clone(),
-        })
+        let (console, log) = (std::mem::take(&mut self.console), std::mem::take(&mut self.log));
+        Ok(Outcome { code: self.ended.unwrap_or_default(), console, log, report: self.report.clone() })
     }
 
     /// The same, and the VMM must have been content.
@@ -200,16 +180,8 @@ impl<'lab> Vm<'lab> {
     }
 
     fn advance(&mut self, deadline: Instant) -> Result<()> {
-        ensure!(
-            self.ended.is_none(),
-            "the VMM ended with exit code {}",
-            self.ended.unwrap_or_default()
-        );
-        ensure!(
-            self.receive(deadline)?,
-            "nothing for {} s",
-            PATIENCE.as_secs()
-        );
+        ensure!(self.ended.is_none(), "the VMM ended with exit code {}", self.ended.unwrap_or_default());
+        ensure!(self.receive(deadline)?, "nothing for {} s", PATIENCE.as_secs());
         Ok(())
     }
 
@@ -267,17 +239,8 @@ mod tests {
     #[test]
     fn a_line_is_found_once_and_only_when_it_is_whole() {
         let mut from = 0;
-        assert_eq!(
-            find("lab: ready\r\nlab: rea", &mut from, "lab: ready"),
-            Some(String::new())
-        );
-        assert_eq!(
-            find("lab: ready\r\nlab: ready", &mut from, "lab: ready"),
-            None
-        );
-        assert_eq!(
-            find("lab: ready\r\nlab: ready \n", &mut from, "lab: ready"),
-            Some(String::new())
-        );
+        assert_eq!(find("lab: ready\r\nlab: rea", &mut from, "lab: ready"), Some(String::new()));
+        assert_eq!(find("lab: ready\r\nlab: ready", &mut from, "lab: ready"), None);
+        assert_eq!(find("lab: ready\r\nlab: ready \n", &mut from, "lab: ready"), Some(String::new()));
     }
 }

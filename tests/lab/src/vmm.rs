@@ -68,10 +68,7 @@ impl Guest {
 
     /// Adds kexec and a kernel for it to the guest's files.
     pub fn kexec(self) -> Self {
-        Self {
-            kexec: true,
-            ..self
-        }
+        Self { kexec: true, ..self }
     }
 
     /// Lets a reset end the VMM instead of starting the guest again.
@@ -86,56 +83,27 @@ impl Guest {
     }
 
     /// The command line of this guest.
-    pub fn program(
-        &self,
-        vmm: Vmm,
-        busman: &Path,
-        images: &Images,
-        report: &Path,
-    ) -> Result<Program> {
+    pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
             Boot::BzImage => &images.kernel.bzimage,
             Boot::Pvh => &images.kernel.vmlinux,
         };
-        let initrd = if self.kexec {
-            &images.kexec
-        } else {
-            &images.base
-        };
+        let initrd = if self.kexec { &images.kexec } else { &images.base };
         let path = match vmm {
             Vmm::Busman => busman.to_owned(),
-            Vmm::Qemu => {
-                host::find_program("qemu-system-x86_64").context("qemu is not installed")?
-            }
+            Vmm::Qemu => host::find_program("qemu-system-x86_64").context("qemu is not installed")?,
         };
         let mut args = match vmm {
             Vmm::Busman => self.busman_arguments(report),
             Vmm::Qemu => self.qemu_arguments(),
         };
         let option = |name: &str| {
-            if vmm == Vmm::Busman {
-                format!("--{name}")
-            } else {
-                format!("-{name}")
-            }
+            if vmm == Vmm::Busman { format!("--{name}") } else { format!("-{name}") }
         };
-        args.extend([
-            option("kernel"),
-            text(kernel),
-            option("initrd"),
-            text(initrd),
-        ]);
-        args.push(if vmm == Vmm::Busman {
-            "--cmdline".into()
-        } else {
-            "-append".into()
-        });
+        args.extend([option("kernel"), text(kernel), option("initrd"), text(initrd)]);
+        args.push(if vmm == Vmm::Busman { "--cmdline".into() } else { "-append".into() });
         args.push(format!("{} lab.script={}", self.command_line, self.script));
-        Ok(Program {
-            path,
-            args,
-            dir: PathBuf::from("/"),
-        })
+        Ok(Program { path, args, dir: PathBuf::from("/") })
     }
 
     fn busman_arguments(&self, report: &Path) -> Vec<String> {

@@ -134,13 +134,8 @@ mod tests {
         write(&mut stream, &Frame::Message(Event::Ended(7))).unwrap();
         write::<Event>(&mut stream, &Frame::Console(vec![0, 1, 0xff])).unwrap();
         let mut from = stream.as_slice();
-        assert!(matches!(
-            read::<Event>(&mut from).unwrap(),
-            Some(Frame::Message(Event::Ended(7)))
-        ));
-        assert!(
-            matches!(read::<Event>(&mut from).unwrap(), Some(Frame::Console(b)) if b == [0, 1, 0xff])
-        );
+        assert!(matches!(read::<Event>(&mut from).unwrap(), Some(Frame::Message(Event::Ended(7)))));
+        assert!(matches!(read::<Event>(&mut from).unwrap(), Some(Frame::Console(b)) if b == [0, 1, 0xff]));
         assert!(read::<Event>(&mut from).unwrap().is_none());
     }
 

@@ -17,7 +17,7 @@ const PAIRS: usize = 3;
 /// Takes the figures.
 pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Result<()> {
     boots(lab, options.boots, figures)?;
-    if lab.vmm == Vmm::Qemu {
+    if lab.wishes.vmm == Vmm::Qemu {
         return Ok(());
     }
     compare(lab, figures)?;
@@ -47,11 +47,7 @@ fn boots(lab: &mut Lab, wanted: u32, figures: &mut Figures) -> Result<()> {
     }
     figures.add("boots and reboots in a row", done, "");
     figures.add("guests that failed", failures.len(), "");
-    figures.add(
-        "start to first guest instruction, median",
-        median(starts),
-        "µs",
-    );
+    figures.add("start to first guest instruction, median", median(starts), "µs");
     for failure in failures {
         figures.add("failure", failure, "");
     }
@@ -65,41 +61,33 @@ fn boot_twice(lab: &mut Lab, guest: &Guest) -> Result<u64> {
     vm.expect("lab: ready")?;
     vm.tell("poweroff")?;
     let outcome = vm.finish_well()?;
-    if lab.vmm == Vmm::Qemu {
+    if lab.wishes.vmm == Vmm::Qemu {
         return Ok(0);
     }
     let report = outcome.report()?;
-    ensure!(
-        report.resets == 1,
-        "the report tells of {} resets",
-        report.resets
-    );
+    ensure!(report.resets == 1, "the report tells of {} resets", report.resets);
     Ok(report.start_to_guest_us)
 }
 
 /// Time to user space and cost beyond the guest, with QEMU in the VMM's place every other time.
 fn compare(lab: &mut Lab, figures: &mut Figures) -> Result<()> {
-    let before = lab.vmm;
+    let before = lab.wishes.vmm;
     let mut ratios = Vec::new();
     let mut costs = Vec::new();
     for _ in 0..PAIRS {
         let step = progress::step("One boot each of busman and QEMU");
-        lab.vmm = Vmm::Busman;
+        lab.wishes.vmm = Vmm::Busman;
         let (ours, our_cost) = boot_once(lab)?;
-        lab.vmm = Vmm::Qemu;
+        lab.wishes.vmm = Vmm::Qemu;
         let (theirs, their_cost) = boot_once(lab)?;
         ratios.push(ours.as_secs_f64() / theirs.as_secs_f64());
         costs = vec![("busman", our_cost), ("QEMU", their_cost)];
         step.done("done");
     }
-    lab.vmm = before;
+    lab.wishes.vmm = before;
     figures.add("start to user space, busman / QEMU", ratios, "ratio");
     for (name, cost) in costs {
-        figures.add(
-            &format!("resident beyond guest RAM, {name}"),
-            cost.overhead_kib,
-            "KiB",
-        );
+        figures.add(&format!("resident beyond guest RAM, {name}"), cost.overhead_kib, "KiB");
         figures.add(&format!("threads, {name}"), cost.threads, "");
     }
     Ok(())
@@ -121,28 +109,12 @@ fn boot_once(lab: &mut Lab) -> Result<(Duration, Sample)> {
 fn project(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let size = std::fs::metadata(&lab.busman)?.len();
     figures.add("size of the stripped executable", size / 1024, "KiB");
-    let arguments = [
-        "tree",
-        "--package",
-        "busman",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-    ];
-    let output = busman::cargo(&arguments)
-        .output()
-        .context("run cargo tree")?;
-    ensure!(
-        output.status.success(),
-        "cargo tree failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let arguments = ["tree", "--package", "busman", "--edges", "normal", "--prefix", "none"];
+    let output = busman::cargo(&arguments).output().context("run cargo tree")?;
+    ensure!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
-    let crates: BTreeSet<String> = text
-        .lines()
-        .map(|line| line.trim_end_matches(" (*)").to_owned())
-        .collect();
+    let crates: BTreeSet<String> =
+        text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect();
     figures.add("crates", crates.len(), "");
     Ok(())
 }

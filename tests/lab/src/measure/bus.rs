@@ -46,11 +46,7 @@ pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Resul
             "",
         );
     }
-    figures.add(
-        "exits to user space charged to the heartbeat channel",
-        long.channel("heartbeat")?.exits,
-        "",
-    );
+    figures.add("exits to user space charged to the heartbeat channel", long.channel("heartbeat")?.exits, "");
     for name in KVM_COUNTERS {
         if let Some(count) = counters.get(name) {
             let per_second = *count as f64 / time.as_secs_f64();

@@ -74,8 +74,7 @@ pub fn run(wishes: Wishes, options: &Options) -> Result<ExitCode> {
     println!("\n{}", figures.table());
     if let Some(path) = &options.json {
         let value = json!({ "family": options.family, "figures": figures.json() });
-        std::fs::write(path, format!("{value:#}\n"))
-            .with_context(|| format!("write {}", path.display()))?;
+        std::fs::write(path, format!("{value:#}\n")).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,52 +7,20 @@ use crate::lab::Lab;
 use crate::vmm::{Boot, Guest, Vmm};
 
 pub const TESTS: &[Test] = &[
-    Test {
-        name: "1 vCPU, bzImage",
-        run: |lab| boots(lab, 1, Boot::BzImage),
-    },
-    Test {
-        name: "2 vCPUs, bzImage",
-        run: |lab| boots(lab, 2, Boot::BzImage),
-    },
-    Test {
-        name: "4 vCPUs, bzImage",
-        run: |lab| boots(lab, 4, Boot::BzImage),
-    },
-    Test {
-        name: "1 vCPU, PVH",
-        run: |lab| boots(lab, 1, Boot::Pvh),
-    },
-    Test {
-        name: "2 vCPUs, PVH",
-        run: |lab| boots(lab, 2, Boot::Pvh),
-    },
-    Test {
-        name: "4 vCPUs, PVH",
-        run: |lab| boots(lab, 4, Boot::Pvh),
-    },
-    Test {
-        name: "a reboot starts the guest again",
-        run: reboots,
-    },
-    Test {
-        name: "--once ends at a reset",
-        run: once,
-    },
-    Test {
-        name: "a crash is reported",
-        run: crash,
-    },
-    Test {
-        name: "kexec into a second kernel",
-        run: kexec,
-    },
+    Test { name: "1 vCPU, bzImage", run: |lab| boots(lab, 1, Boot::BzImage) },
+    Test { name: "2 vCPUs, bzImage", run: |lab| boots(lab, 2, Boot::BzImage) },
+    Test { name: "4 vCPUs, bzImage", run: |lab| boots(lab, 4, Boot::BzImage) },
+    Test { name: "1 vCPU, PVH", run: |lab| boots(lab, 1, Boot::Pvh) },
+    Test { name: "2 vCPUs, PVH", run: |lab| boots(lab, 2, Boot::Pvh) },
+    Test { name: "4 vCPUs, PVH", run: |lab| boots(lab, 4, Boot::Pvh) },
+    Test { name: "a reboot starts the guest again", run: reboots },
+    Test { name: "--once ends at a reset", run: once },
+    Test { name: "a crash is reported", run: crash },
+    Test { name: "kexec into a second kernel", run: kexec },
 ];
 
 fn boots(lab: &mut Lab, cpus: u32, boot: Boot) -> Result<()> {
-    let outcome = lab
-        .start(&Guest::new("facts").cpus(cpus).boot(boot))?
-        .finish_well()?;
+    let outcome = lab.start(&Guest::new("facts").cpus(cpus).boot(boot))?.finish_well()?;
     check_facts(lab, &outcome, cpus)
 }
 
@@ -65,18 +33,10 @@ fn reboots(lab: &mut Lab) -> Result<()> {
     vm.expect("lab: ready")?;
     vm.tell("poweroff")?;
     let outcome = vm.finish_well()?;
-    if lab.vmm == Vmm::Busman {
+    if lab.wishes.vmm == Vmm::Busman {
         let report = outcome.report()?;
-        ensure!(
-            report.resets == 3,
-            "the report tells of {} resets instead of 3",
-            report.resets
-        );
-        ensure!(
-            report.end == "power-off",
-            "the report ends with {:?}",
-            report.end
-        );
+        ensure!(report.resets == 3, "the report tells of {} resets instead of 3", report.resets);
+        ensure!(report.end == "power-off", "the report ends with {:?}", report.end);
     }
     Ok(())
 }
@@ -86,7 +46,7 @@ fn once(lab: &mut Lab) -> Result<()> {
     vm.expect("lab: ready")?;
     vm.tell("reboot")?;
     let outcome = vm.finish_well()?;
-    if lab.vmm == Vmm::Busman {
+    if lab.wishes.vmm == Vmm::Busman {
         let end = outcome.report()?.end;
         ensure!(end == "reset", "the report ends with {end:?}");
     }
@@ -98,17 +58,10 @@ fn crash(lab: &mut Lab) -> Result<()> {
     vm.expect("lab: ready")?;
     vm.tell("crash")?;
     let outcome = vm.finish()?;
-    if lab.vmm == Vmm::Busman {
+    if lab.wishes.vmm == Vmm::Busman {
         let report = outcome.report()?;
-        ensure!(
-            report.crash.is_some(),
-            "the report does not tell of the crash"
-        );
-        ensure!(
-            outcome.log.contains("crash"),
-            "the log does not tell of the crash: {:?}",
-            outcome.log
-        );
+        ensure!(report.crash.is_some(), "the report does not tell of the crash");
+        ensure!(outcome.log.contains("crash"), "the log does not tell of the crash: {:?}", outcome.log);
     }
     Ok(())
 }

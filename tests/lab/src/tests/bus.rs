@@ -7,59 +7,33 @@ use crate::lab::Lab;
 use crate::vmm::Guest;
 
 pub const TESTS: &[Test] = &[
-    Test {
-        name: "every protocol version from 5.3 to 2.4",
-        run: versions,
-    },
-    Test {
-        name: "a guest capped at 4.1 from its first contact",
-        run: |lab| capped(lab, "4.1"),
-    },
-    Test {
-        name: "a guest capped at 3.0 from its first contact",
-        run: |lab| capped(lab, "3.0"),
-    },
-    Test {
-        name: "every module unloaded and loaded 10 times",
-        run: modules,
-    },
-    Test {
-        name: "a device removed and added",
-        run: hot_plug,
-    },
-    Test {
-        name: "packets cost no exits",
-        run: no_exits,
-    },
+    Test { name: "every protocol version from 5.3 to 2.4", run: versions },
+    Test { name: "a guest capped at 4.1 from its first contact", run: |lab| capped(lab, "4.1") },
+    Test { name: "a guest capped at 3.0 from its first contact", run: |lab| capped(lab, "3.0") },
+    Test { name: "every module unloaded and loaded 10 times", run: modules },
+    Test { name: "a device removed and added", run: hot_plug },
+    Test { name: "packets cost no exits", run: no_exits },
 ];
 
 fn versions(lab: &mut Lab) -> Result<()> {
-    let outcome = lab.start(&Guest::new("versions"))?.finish_well()?;
-    let connected = outcome
-        .said("ok")
-        .filter(|text| text.starts_with("version "))
-        .count();
+    let outcome = lab.start(&Guest::new("versions").append("lab.modules=none"))?.finish_well()?;
+    let connected = outcome.said("ok").filter(|text| text.starts_with("version ")).count();
     ensure!(connected == 8, "only {connected} versions were tried");
     let report = outcome.report()?;
-    ensure!(
-        report.vmbus.contacts >= 8,
-        "busman counted {} contacts",
-        report.vmbus.contacts
-    );
+    ensure!(report.vmbus.contacts >= 8, "busman counted {} contacts", report.vmbus.contacts);
     check_warnings(&outcome)
 }
 
 fn capped(lab: &mut Lab, version: &str) -> Result<()> {
     let (major, minor) = version.split_once('.').context("no version")?;
     let code = major.parse::<u32>()? << 16 | minor.parse::<u32>()?;
-    let guest = Guest::new("facts").append(&format!("hv_vmbus.max_version={code:#x}"));
+    let guest =
+        Guest::new("facts").append(&format!("hv_vmbus.max_version={code:#x} lab.modules=hv_vmbus,hv_utils"));
     let outcome = lab.start(&guest)?.finish_well()?;
     let value = outcome.value("vmbus")?;
     ensure!(value == version, "the guest connected with {value:?}");
     ensure!(
-        outcome
-            .said("value")
-            .any(|value| value.starts_with("device=")),
+        outcome.said("value").any(|value| value.starts_with("device=")),
         "the guest was offered no device"
     );
     let protocol = outcome.report()?.vmbus.protocol;
@@ -68,15 +42,12 @@ fn capped(lab: &mut Lab, version: &str) -> Result<()> {
 }
 
 fn modules(lab: &mut Lab) -> Result<()> {
-    let outcome = lab.start(&Guest::new("modules"))?.finish_well()?;
+    let outcome = lab.start(&Guest::new("modules").append("lab.modules=removable"))?.finish_well()?;
     let heartbeat = outcome.report()?;
     let opens = heartbeat.channel("heartbeat")?.opens;
     ensure!(opens >= 1, "the heartbeat channel was not opened again");
     let contacts = heartbeat.vmbus.contacts;
-    ensure!(
-        contacts >= 11,
-        "busman counted {contacts} contacts instead of 11"
-    );
+    ensure!(contacts >= 11, "busman counted {contacts} contacts instead of 11");
     check_warnings(&outcome)
 }
 
@@ -107,16 +78,7 @@ fn no_exits(lab: &mut Lab) -> Result<()> {
     vm.tell("poweroff")?;
     let report = vm.finish_well()?.report()?;
     let heartbeat = report.channel("heartbeat")?;
-    ensure!(
-        heartbeat.packets_in >= 3,
-        "only {} heartbeats came",
-        heartbeat.packets_in
-    );
-    ensure!(
-        heartbeat.exits == 0,
-        "{} heartbeats cost {} exits",
-        heartbeat.packets_in,
-        heartbeat.exits
-    );
+    ensure!(heartbeat.packets_in >= 3, "only {} heartbeats came", heartbeat.packets_in);
+    ensure!(heartbeat.exits == 0, "{} heartbeats cost {} exits", heartbeat.packets_in, heartbeat.exits);
     Ok(())
 }

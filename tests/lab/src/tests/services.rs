@@ -10,30 +10,15 @@ use crate::vm::Vm;
 use crate::vmm::Guest;
 
 pub const TESTS: &[Test] = &[
-    Test {
-        name: "SIGTERM shuts the guest down",
-        run: |lab| shutdown(lab, |vm| vm.terminate()),
-    },
-    Test {
-        name: "Ctrl-A s shuts the guest down",
-        run: |lab| shutdown(lab, |vm| vm.type_in("\x01s")),
-    },
+    Test { name: "SIGTERM shuts the guest down", run: |lab| shutdown(lab, |vm| vm.terminate()) },
+    Test { name: "Ctrl-A s shuts the guest down", run: |lab| shutdown(lab, |vm| vm.type_in("\x01s")) },
     Test {
         name: "the command shutdown shuts the guest down",
         run: |lab| shutdown(lab, |vm| vm.control("shutdown")),
     },
-    Test {
-        name: "Ctrl-A r restarts the guest",
-        run: restart,
-    },
-    Test {
-        name: "heartbeats come, and their loss is seen",
-        run: heartbeat,
-    },
-    Test {
-        name: "the guest's clock is set",
-        run: time,
-    },
+    Test { name: "Ctrl-A r restarts the guest", run: restart },
+    Test { name: "heartbeats come, and their loss is seen", run: heartbeat },
+    Test { name: "the guest's clock is set", run: time },
 ];
 
 fn shutdown(lab: &mut Lab, ask: fn(&Vm<'_>) -> Result<()>) -> Result<()> {
@@ -73,16 +58,8 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     let outcome = vm.finish()?;
     let report = outcome.report()?;
     let heartbeat = report.heartbeat.context("the report has no heartbeat")?;
-    ensure!(
-        heartbeat.beats >= 2,
-        "only {} heartbeats came",
-        heartbeat.beats
-    );
-    ensure!(
-        heartbeat.pulse == "lost",
-        "the report says of the heartbeat: {}",
-        heartbeat.pulse
-    );
+    ensure!(heartbeat.beats >= 2, "only {} heartbeats came", heartbeat.beats);
+    ensure!(heartbeat.pulse == "lost", "the report says of the heartbeat: {}", heartbeat.pulse);
     Ok(())
 }
 
@@ -97,11 +74,7 @@ fn time(lab: &mut Lab) -> Result<()> {
     vm.tell("now")?;
     let guest: u64 = vm.expect("lab: value now=")?.parse().context("no time")?;
     let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    ensure!(
-        guest.abs_diff(host) < 60,
-        "the guest's clock is {} s off",
-        guest.abs_diff(host)
-    );
+    ensure!(guest.abs_diff(host) < 60, "the guest's clock is {} s off", guest.abs_diff(host));
     vm.tell("poweroff")?;
     vm.finish_well()?;
     Ok(())

@@ -1,0 +1,278 @@
+//! The bus as a whole, with devices that misbehave and guests that do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::bus::INBOX_LEN;
+use super::channel::{
+    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Sent, VmbusDevice,
+};
+use super::protocol::{Header, InitiateContact, ModifyChannel, ModifyChannelResponse, Version, message_type};
+use super::ring::PacketOut;
+use super::synic::MESSAGE_QUEUE_LEN;
+use crate::guid::Guid;
+use crate::hvdef::HvStatus;
+use crate::testing::TestGuest;
+
+const INTERFACE: Guid = Guid::parse("7e0f1c2d-3b4a-4958-8776-655443322110");
+
+/// What the test's device does with a packet, by the packet's first byte.
+mod order {
+    pub const ECHO: u8 = 0;
+    pub const FAIL: u8 = 1;
+    pub const PANIC: u8 = 2;
+}
+
+/// Echoes packets, or misbehaves when it is told to.
+#[derive(Debug, Default)]
+struct Moody {
+    /// Workers that came back, and openings that panicked.
+    returned: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+    refuse: bool,
+}
+
+#[derive(Debug, Default)]
+struct MoodyWorker {
+    /// An echo for which there was no room.
+    unsent: Option<(u64, Vec<u8>)>,
+}
+
+impl VmbusDevice for Moody {
+    type Worker = MoodyWorker;
+
+    fn offer(&self) -> Offer {
+        Offer {
+            name: "moody".to_owned(),
+            interface: INTERFACE,
+            instance: INTERFACE,
+            sub_channel: 0,
+            flags: OfferFlags::empty(),
+            mmio_megabytes: 0,
+            user_data: [0; 120],
+        }
+    }
+
+    fn open(&mut self, _: &Opening) -> Result<MoodyWorker, ChannelError> {
+        if self.refuse {
+            return Err(ChannelError::Protocol("refused by the test".to_owned()));
+        }
+        Ok(MoodyWorker::default())
+    }
+
+    fn closed(&mut self, worker: Option<MoodyWorker>) {
+        let counter = if worker.is_some() { &self.returned } else { &self.lost };
+        counter.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl ChannelWorker for MoodyWorker {
+    fn doorbell(&mut self, channel: &mut Channel) -> Result<(), ChannelError> {
+        if let Some((id, payload)) = &self.unsent {
+            if channel.send(&PacketOut::in_band(*id, &[payload]))? == Sent::Later {
+                return Ok(());
+            }
+            self.unsent = None;
+        }
+        channel.receive(|packet, replies| match packet.payload.first() {
+            Some(&order::FAIL) => Err(ChannelError::Protocol("failed by the test".to_owned())),
+            Some(&order::PANIC) => panic!("panicked by the test"),
+            _ => {
+                assert_eq!(packet.payload.first(), Some(&order::ECHO));
+                if replies.send(&PacketOut::in_band(packet.transaction_id, &[packet.payload]))? == Sent::Yes {
+                    return Ok(Flow::Continue);
+                }
+                self.unsent = Some((packet.transaction_id, packet.payload.to_vec()));
+                Ok(Flow::Pause)
+            }
+        })
+    }
+}
+
+fn contact(version: Version) -> Vec<u8> {
+    let header = Header { message_type: message_type::INITIATE_CONTACT.into(), padding: 0.into() };
+    let mut contact = InitiateContact::new_zeroed();
+    contact.version = version.0.into();
+    [header.as_bytes(), contact.as_bytes()].concat()
+}
+
+fn bare(message_type: u32) -> Vec<u8> {
+    Header { message_type: message_type.into(), padding: 0.into() }.as_bytes().to_vec()
+}
+
+fn echo(byte: u8) -> [u8; 16] {
+    let mut payload = [byte; 16];
+    payload[0] = order::ECHO;
+    payload
+}
+
+#[test]
+fn only_the_message_ports_take_messages() {
+    let mut guest = TestGuest::default();
+    for port in [1, 4] {
+        assert_eq!(guest.post(port, &contact(Version::V5_3)), HvStatus::Success);
+    }
+    // Linux takes this status as "no version 5 here" and tries an older one.
+    for port in [0, 2, 3, 5, 0x80_0074, u32::MAX] {
+        assert_eq!(guest.post(port, &contact(Version::V5_3)), HvStatus::InvalidConnectionId);
+    }
+    assert_eq!(guest.bus.port().post(1, 2, &contact(Version::V5_3)), HvStatus::InvalidParameter);
+    assert_eq!(guest.bus.port().post(1, 1, &[0; 241]), HvStatus::InvalidParameter);
+}
+
+#[test]
+fn a_guest_that_never_reads_its_answers_is_not_listened_to() {
+    let mut guest = TestGuest::default();
+    guest.connect(Version::V5_3);
+    // A teardown of a name that nobody knows is answered, each of these messages then.
+    let teardown = [bare(message_type::GPADL_TEARDOWN), vec![0; 8]].concat();
+    let mut accepted = 0;
+    for _ in 0..1_000_000 {
+        match guest.post(4, &teardown) {
+            HvStatus::Success => accepted += 1,
+            status => assert_eq!(status, HvStatus::InsufficientBuffers),
+        }
+    }
+    // Those whose answers wait, the one whose answer has no room, and the full inbox.
+    assert_eq!(accepted, MESSAGE_QUEUE_LEN + 1 + INBOX_LEN);
+    assert_eq!(guest.synic.waiting(), MESSAGE_QUEUE_LEN);
+    // When it reads again, everything that was accepted is answered.
+    let mut answers = 0;
+    while guest.try_receive().is_some() {
+        answers += 1;
+    }
+    assert_eq!(answers, accepted);
+}
+
+#[test]
+fn a_crash_kernel_gets_through_to_a_bus_that_is_full() {
+    let mut guest = TestGuest::default();
+    guest.connect(Version::V5_3);
+    let teardown = [bare(message_type::GPADL_TEARDOWN), vec![0; 8]].concat();
+    while guest.post(4, &teardown) == HvStatus::Success {}
+    // The new kernel finds a clean message page and never fetches what the old one left.
+    guest.connect(Version::V4_1);
+    assert_eq!(guest.synic.waiting(), 0);
+}
+
+#[test]
+fn packets_come_back_and_are_counted() {
+    let mut guest = TestGuest::default();
+    let device = Moody::default();
+    let returned = Arc::clone(&device.returned);
+    guest.bus.add(device).unwrap();
+    let offer = guest.connect_to(INTERFACE);
+    let mut channel = guest.open(&offer, 3, 2);
+    // More bytes than either ring has.
+    for i in 0..1000u64 {
+        let payload = echo(i as u8);
+        channel.send(&PacketOut::in_band(i, &[&payload]));
+        channel.receive(|packet| {
+            assert_eq!((packet.transaction_id, packet.payload), (i, &payload[..]));
+        });
+    }
+    guest.close(channel);
+    let row = guest.bus.channels().remove(0);
+    assert_eq!((row.packets_in, row.packets_out), (1000, 1000));
+    assert_eq!((row.bytes_in, row.bytes_out), (32_000, 32_000));
+    assert_eq!((row.outgoing_pages, row.incoming_pages, row.gpadl_pages), (3, 2, 5));
+    assert_eq!((row.outgoing_bytes, row.incoming_bytes), (8192, 4096));
+    assert_eq!((row.signals_in, row.signals_out), (1000, 1000));
+    assert_eq!((row.state.as_str(), row.opens), ("closed", 1));
+    assert_eq!(returned.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_full_incoming_ring_holds_packets_back_and_loses_none() {
+    let mut guest = TestGuest::default();
+    guest.bus.add(Moody::default()).unwrap();
+    let offer = guest.connect_to(INTERFACE);
+    let mut channel = guest.open(&offer, 8, 2);
+    let payload = [order::ECHO; 1000];
+    // The host has room for 3 answers; the others wait for the guest to read.
+    for id in 0..20 {
+        channel.send(&PacketOut::in_band(id, &[&payload]));
+    }
+    for id in 0..20 {
+        channel.receive(|packet| assert_eq!(packet.transaction_id, id));
+    }
+    guest.close(channel);
+}
+
+#[test]
+fn a_worker_that_fails_or_panics_ends_its_channel_and_not_the_bus() {
+    for (order, lost) in [(order::FAIL, 0), (order::PANIC, 1)] {
+        let mut guest = TestGuest::default();
+        let device = Moody::default();
+        let counters = (Arc::clone(&device.returned), Arc::clone(&device.lost));
+        guest.bus.add(device).unwrap();
+        let offer = guest.connect_to(INTERFACE);
+        let mut channel = guest.open(&offer, 2, 2);
+        channel.send(&PacketOut::in_band(1, &[&[order; 8]]));
+        let patience = Instant::now() + Duration::from_secs(20);
+        while counters.0.load(Ordering::SeqCst) + counters.1.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < patience);
+            guest.bus.process();
+        }
+        assert_eq!(counters.1.load(Ordering::SeqCst), lost);
+        // For the guest the channel is open until it closes it; then it works again.
+        assert_eq!(guest.bus.channels()[0].state, "open");
+        assert!(guest.synic.bound().is_empty());
+        guest.close(channel);
+        let mut channel = guest.open(&offer, 2, 2);
+        channel.send(&PacketOut::in_band(2, &[&echo(7)]));
+        channel.receive(|packet| assert_eq!(packet.payload, echo(7)));
+        guest.close(channel);
+    }
+}
+
+#[test]
+fn a_device_that_refuses_makes_the_open_fail() {
+    let mut guest = TestGuest::default();
+    guest.bus.add(Moody { refuse: true, ..Moody::default() }).unwrap();
+    let offer = guest.connect_to(INTERFACE);
+    let pfns = guest.allocate(4);
+    assert!(guest.open_on(&offer, &pfns, 2).is_err());
+    assert!(guest.synic.bound().is_empty());
+}
+
+#[test]
+fn rings_outside_of_ram_make_the_open_fail() {
+    let mut guest = TestGuest::default();
+    guest.bus.add(Moody::default()).unwrap();
+    let offer = guest.connect_to(INTERFACE);
+    let mut pfns = guest.allocate(3);
+    pfns.push(1 << 30);
+    let gpadl = guest.lend(offer.channel(), &pfns);
+    assert!(guest.open_lent(&offer, gpadl, 2).is_err());
+    assert_eq!(guest.bus.channels()[0].state, "closed");
+}
+
+#[test]
+fn a_moved_channel_interrupts_its_new_processor() {
+    let mut guest = TestGuest::new(4);
+    guest.bus.add(Moody::default()).unwrap();
+    let offer = guest.connect_to(INTERFACE);
+    let mut channel = guest.open(&offer, 2, 2);
+    let modify = ModifyChannel { channel: offer.channel().into(), target_vp: 3.into() };
+    guest.send(message_type::MODIFY_CHANNEL, modify.as_bytes());
+    let response: ModifyChannelResponse = guest.receive(message_type::MODIFY_CHANNEL_RESPONSE);
+    assert_eq!(response.status.get(), 0);
+    let flag = offer.channel() as u16;
+    let patience = Instant::now() + Duration::from_secs(20);
+    assert!(guest.synic.take_flag(3, flag, patience), "once at once: the old interrupt may be lost");
+    channel.send(&PacketOut::in_band(2, &[&echo(1)]));
+    assert!(guest.synic.take_flag(3, flag, patience));
+    assert_eq!(guest.synic.interrupts(0, flag), 0);
+    guest.close(channel);
+}
+
+#[test]
+fn the_same_device_is_not_offered_twice() {
+    let mut guest = TestGuest::default();
+    guest.bus.add(Moody::default()).unwrap();
+    assert!(guest.bus.add(Moody::default()).is_err());
+}
