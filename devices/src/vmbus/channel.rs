@@ -14,10 +14,10 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use super::needs::{RingNeeds, RingTooSmall};
+use super::protocol::Version;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
-use super::server::Version;
 use super::synic::{SignalError, Synic};
 use crate::guest_debug;
 use crate::guid::Guid;
