@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * One opening of the channel with rings of exactly the sizes asked for, and its ways to send, to read and to
- * wait. Nothing in here polls: a wait ends by an interrupt of the host's, so that a lost one is found.
+ * wait. Waits end by an interrupt of the host's, so that a lost one is found.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -167,12 +167,15 @@ bool link_blocked(const struct link *link)
 	return READ_ONCE(link->channel->inbound.ring_buffer->pending_send_sz) != 0;
 }
 
-/* The one state that no interrupt announces: the incoming ring is full, and the host waits. */
-int link_wait_blocked(struct link *link)
+/*
+ * Waits until the host waits for room in the incoming ring, or until there is some in the outgoing one, if that is
+ * asked for. Nothing is read meanwhile. No interrupt tells that the host waits: the one thing that is polled for.
+ */
+int link_wait_blocked(struct link *link, u32 room_for)
 {
 	unsigned long deadline = jiffies + PATIENCE;
 
-	while (!link_blocked(link)) {
+	while (!link_blocked(link) && !(room_for && link_has_room(link, room_for))) {
 		if (time_after(jiffies, deadline)) {
 			pr_err("the host never waited for room\n");
 			return -ETIMEDOUT;

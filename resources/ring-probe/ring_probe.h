@@ -67,7 +67,7 @@ int link_send_gpa(struct link *link, struct vmbus_packet_mpb_array *ranges, u32 
 		  const void *payload, u32 length, u64 id);
 int link_take(struct link *link, bool one_only, take_fn take, void *context);
 int link_wait(struct link *link, bool packet, u32 room_for);
-int link_wait_blocked(struct link *link);
+int link_wait_blocked(struct link *link, u32 room_for);
 bool link_blocked(const struct link *link);
 bool link_has_room(const struct link *link, u32 payload);
 

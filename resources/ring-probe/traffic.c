@@ -145,7 +145,7 @@ int traffic_fill(struct link *link, u64 seed)
 		if (error == -EAGAIN && blocked)
 			break;
 		if (error == -EAGAIN)
-			error = link_wait_blocked(link);
+			error = link_wait_blocked(link, echoes_number(&echoes, echoes.sent).length);
 		if (error)
 			return error;
 	}
@@ -278,7 +278,7 @@ static int source_run(struct link *link, struct source *source, bool fill)
 	error = send_or_wait(link, sizeof(*header), source->id, true);
 	/* A stream that is longer than the ring: the host must come to wait while nothing is read. */
 	if (!error && fill)
-		error = link_wait_blocked(link);
+		error = link_wait_blocked(link, 0);
 	while (!error && !source->complete) {
 		error = link_wait(link, true, 0);
 		if (!error)
