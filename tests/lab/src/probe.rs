@@ -148,7 +148,7 @@ pub fn load(vm: &mut Vm<'_>, parameters: &str) -> Result<Said> {
     Ok(Said::parse(&said))
 }
 
-/// The loopback device's row in the host's table of channels.
+/// A device's row in the host's table of channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Times that the channel was opened.
@@ -177,11 +177,11 @@ impl Row {
     }
 }
 
-/// Asks the host for its table of channels.
-pub fn table(vm: &mut Vm<'_>) -> Result<Row> {
+/// Asks the host for its table of channels, and looks at one device.
+pub fn table(vm: &mut Vm<'_>, device: &str) -> Result<Row> {
     vm.control("channels")?;
     // Names are padded, which tells the row from lines that speak of the device.
-    let line = vm.expect_log("loopback   ")?;
+    let line = vm.expect_log(&format!("{device:<10} "))?;
     Row::parse(&line).with_context(|| format!("busman's table has the row {line:?}"))
 }
 

@@ -67,7 +67,7 @@ fn sizes(lab: &mut Lab, figures: &mut Figures) -> Result<()> {
     for (incoming, outgoing) in RING_SIZES {
         let step = progress::step(format!("Rings of {incoming} and {outgoing} pages"));
         let said = probe::load(&mut vm, &format!("in={incoming} out={outgoing}"))?;
-        let row = probe::table(&mut vm)?;
+        let row = probe::table(&mut vm, "loopback")?;
         let outcome = probe::check(&row, &said);
         agree += u32::from(outcome.is_ok());
         let pair = |first: &str, second: &str| -> Result<String> {
