@@ -266,7 +266,7 @@ impl Channel {
         self.again = true;
     }
 
-    pub(super) fn take_again(&mut self) -> bool {
+    pub(crate) fn take_again(&mut self) -> bool {
         std::mem::take(&mut self.again)
     }
 
