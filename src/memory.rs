@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use devices::mem::GuestRam;
 use thiserror::Error;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, mmap::FromRangesError};
-use vmm_sys_util::fallocate::{FallocateMode, fallocate};
+use vm_memory::{FileOffset, GuestAddress, mmap::FromRangesError};
 
 use crate::layout;
 
@@ -39,9 +38,6 @@ pub enum MemoryError {
         #[source]
         source: FromRangesError,
     },
-    /// The host could not take pages back.
-    #[error("Cannot clear guest RAM")]
-    Clear(#[source] io::Error),
 }
 
 /// Reserves RAM of `size` bytes, a multiple of the page size; every byte reads zero.
@@ -59,19 +55,6 @@ pub fn allocate(size: u64) -> Result<GuestRam, MemoryError> {
         (start, len, Some(FileOffset::from_arc(Arc::clone(&file), offset)))
     });
     GuestRam::from_ranges_with_files(ranges).map_err(|source| MemoryError::Map { size, source })
-}
-
-/// Gives every page back to the host: RAM reads zero again, as after power-on. No guest may run meanwhile.
-///
-/// # Errors
-/// When the host refuses to punch a hole; RAM is undefined then.
-pub fn clear(ram: &GuestRam) -> Result<(), MemoryError> {
-    for region in ram.iter() {
-        let Some(piece) = region.file_offset() else { continue };
-        fallocate(piece.file(), FallocateMode::PunchHole, true, piece.start(), region.len())
-            .map_err(|error| MemoryError::Clear(error.into()))?;
-    }
-    Ok(())
 }
 
 fn memory_file(size: u64) -> io::Result<File> {
@@ -95,7 +78,7 @@ fn memory_file(size: u64) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryRegion};
+    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
 
     #[test]
     fn small_ram_is_one_region() {
@@ -121,14 +104,6 @@ mod tests {
         let ram = allocate(1 << 20).unwrap();
         let file = ram.iter().next().and_then(GuestMemoryRegion::file_offset).unwrap();
         assert!(file.file().set_len(4096).is_err());
-    }
-
-    #[test]
-    fn cleared_ram_reads_zero() {
-        let ram = allocate(1 << 20).unwrap();
-        ram.write_obj(u64::MAX, GuestAddress(0x8000)).unwrap();
-        clear(&ram).unwrap();
-        assert_eq!(ram.read_obj::<u64>(GuestAddress(0x8000)).unwrap(), 0);
     }
 
     #[test]

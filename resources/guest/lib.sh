@@ -1,7 +1,10 @@
 # What test scripts share. Every line for the host starts with "lab: ".
 
-# hv_vmbus first, its users after it; unloading goes backwards.
-HYPERV_MODULES="hv_vmbus hv_utils hv_balloon hv_storvsc hv_netvsc hyperv-keyboard hid-hyperv hyperv_fb hv_sock uio_hv_generic pci-hyperv"
+# Linux's drivers for the devices on VMBus. hv_vmbus comes first; unloading goes backwards.
+HYPERV_MODULES="hv_vmbus hv_utils hv_storvsc hv_netvsc hyperv-keyboard hid-hyperv hyperv_fb hv_sock uio_hv_generic pci-hyperv"
+
+# Those that stay once they are loaded (they have no exit function), so that hv_vmbus stays too.
+STAYING_MODULES="hv_balloon"
 
 # ok TEXT: a check passed.
 ok() {

@@ -2,7 +2,7 @@
 //!
 //! They describe what a generation 2 machine's firmware describes: no ISA bridge and no PCI, a power management
 //! block at 0x400 (not hardware-reduced), an IOAPIC, and below `\_SB.VMOD` the bus. The module device matters to
-//! Windows: it is the resource arbiter from which devices of the bus get their MMIO. The AML is in [`dsdt`].
+//! Windows: it is the resource arbiter from which devices of the bus get their MMIO. The AML is in `dsdt`.
 
 mod dsdt;
 

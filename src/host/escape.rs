@@ -14,7 +14,7 @@ const ESC: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 /// Longest command line; what is typed beyond it is ignored.
 const LINE_MAX: usize = 128;
-const PROMPT: &[u8] = b"\r\nbusman> ";
+const PROMPT: &[u8] = b"\nbusman> ";
 const RUB_OUT: &[u8] = b"\x08 \x08";
 
 /// State between two reads.
@@ -86,7 +86,7 @@ fn key(byte: u8, parsed: &mut Parsed) -> State {
 fn edit(mut line: Vec<u8>, byte: u8, parsed: &mut Parsed) -> State {
     match byte {
         b'\r' | b'\n' => {
-            parsed.echo.extend(b"\r\n");
+            parsed.echo.push(b'\n');
             let line = String::from_utf8_lossy(&line);
             if !line.trim().is_empty() {
                 parsed.commands.push(line.parse());
@@ -94,7 +94,7 @@ fn edit(mut line: Vec<u8>, byte: u8, parsed: &mut Parsed) -> State {
             return State::Guest;
         }
         ESCAPE | CTRL_C | ESC => {
-            parsed.echo.extend(b"\r\n");
+            parsed.echo.push(b'\n');
             return State::Guest;
         }
         BACKSPACE | DELETE => parsed.echo.extend(line.pop().map_or(b"".as_slice(), |_| RUB_OUT)),
@@ -160,7 +160,7 @@ mod tests {
         for cancel in [b"\x01cstop\x03", b"\x01cstop\x1b", b"\x01cstop\x01", b"\x01c    \r"] {
             assert!(commands(cancel).is_empty(), "{cancel:?}");
         }
-        assert_eq!(parse(b"\x01cst\x7f").echo, b"\r\nbusman> st\x08 \x08");
+        assert_eq!(parse(b"\x01cst\x7f").echo, b"\nbusman> st\x08 \x08");
     }
 
     #[test]

@@ -161,9 +161,10 @@ fn restore_on_fatal_signals() -> io::Result<()> {
         return Ok(()); // installed by an earlier terminal
     }
     let mut action = empty_action();
-    action.sa_sigaction = on_fatal_signal as extern "C" fn(libc::c_int) as usize;
+    let handler: extern "C" fn(libc::c_int, *const libc::siginfo_t, *const libc::c_void) = on_fatal_signal;
+    action.sa_sigaction = handler as usize;
     // Rust's threads have a signal stack of their own: a stack overflow can be handled.
-    action.sa_flags = libc::SA_ONSTACK;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     for signal in FATAL {
         // SAFETY: the handler calls async-signal-safe functions only.
         check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })?;
@@ -171,16 +172,25 @@ fn restore_on_fatal_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Restores the terminal, then lets the signal do what it would have done without us: it stays blocked while
-/// this runs and strikes again on return.
-extern "C" fn on_fatal_signal(signal: libc::c_int) {
+/// Restores the terminal, then lets the signal do what it would have done without us.
+///
+/// A faulting instruction runs again on return, and its signal comes with all its details. A signal that
+/// somebody sent has to be sent again; it waits until this returns.
+extern "C" fn on_fatal_signal(
+    signal: libc::c_int,
+    info: *const libc::siginfo_t,
+    _context: *const libc::c_void,
+) {
     restore();
     let previous = FATAL.iter().position(|&fatal| fatal == signal).zip(PREVIOUS.get());
     let action = previous.map_or_else(empty_action, |(i, previous)| previous[i]);
     // SAFETY: sigaction and raise are async-signal-safe; the action was this signal's own, or is the default.
+    // With SA_SIGINFO the kernel passes a valid siginfo_t.
     unsafe {
         libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-        libc::raise(signal);
+        if (*info).si_code <= libc::SI_USER {
+            libc::raise(signal);
+        }
     }
 }
 

@@ -6,17 +6,16 @@
 use std::io;
 use std::sync::Arc;
 
-use devices::hvdef::{HvStatus, PostMessageInput, hypercall, msr};
+use devices::hvdef::{HvStatus, msr};
 use devices::legacy::{MmioBus, PortBus};
 use devices::mem::GuestRam;
 use devices::vmbus::bus::MessagePort;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, Msrs, kvm_msr_entry};
 use kvm_ioctls::{ReadMsrExit, VcpuExit, VcpuFd, WriteMsrExit};
-use vm_memory::{Bytes, GuestAddress};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::counters::ExitCounters;
 use super::crash::{CrashRegisters, CrashWrite};
+use super::hypercall::{self, Hypercall};
 use super::ioctl::{self, HypervExit};
 use super::synic::KvmSynic;
 use crate::events::{EventSender, MachineEvent};
@@ -168,8 +167,8 @@ impl ExitHandler {
                 self.counters.synic.count();
                 self.synic.set_pages(self.vp, event_page, message_page);
             }
-            Some(HypervExit::Hypercall { input, params }) => {
-                let status = self.hypercall(input, params);
+            Some(HypervExit::Hypercall { control, parameter }) => {
+                let status = self.hypercall(control, parameter);
                 ioctl::set_hypercall_result(vcpu, status as u64);
             }
             Some(HypervExit::Other(_)) | None => self.counters.other.count(),
@@ -177,65 +176,26 @@ impl ExitHandler {
         Next::Run
     }
 
-    fn hypercall(&self, input: u64, params: [u64; 2]) -> HvStatus {
-        let [first, _] = params;
-        match low_u16(input) {
-            hypercall::POST_MESSAGE => {
+    fn hypercall(&self, control: u64, parameter: u64) -> HvStatus {
+        match Hypercall::decode(control, parameter) {
+            Hypercall::PostMessage(address) => {
                 self.counters.post_message.count();
-                // 256 bytes do not fit into registers.
-                if input & hypercall::FAST != 0 {
-                    return HvStatus::InvalidHypercallCode;
-                }
-                self.post_message(first)
+                hypercall::post_message(&self.ram, address, &self.messages)
             }
-            hypercall::SIGNAL_EVENT => {
+            Hypercall::SignalEvent(connection_id) => {
                 self.counters.signal_event.count();
-                // KVM has loaded the value, also for the slow form. Bits 47:32 are a flag number that no VMBus
-                // client uses; bits 63:48 are reserved.
-                if first >> 48 != 0 {
-                    return HvStatus::InvalidHypercallInput;
-                }
-                if self.synic.doorbell_exit(low_u32(first)) {
+                if self.synic.doorbell_exit(connection_id) {
                     HvStatus::Success
                 } else {
                     HvStatus::InvalidConnectionId
                 }
             }
-            _ => {
+            Hypercall::Refused(status) => {
                 self.counters.other.count();
-                HvStatus::InvalidHypercallCode
+                status
             }
         }
     }
-
-    fn post_message(&self, address: u64) -> HvStatus {
-        if !address.is_multiple_of(8) {
-            return HvStatus::InvalidAlignment;
-        }
-        let mut input = PostMessageInput::new_zeroed();
-        if self.ram.read_slice(input.as_mut_bytes(), GuestAddress(address)).is_err() {
-            return HvStatus::InvalidParameter;
-        }
-        let mut payload = [0; devices::hvdef::MESSAGE_PAYLOAD_MAX];
-        let Some(payload) = payload.get_mut(..input.payload_size.get() as usize) else {
-            return HvStatus::InvalidHypercallInput;
-        };
-        let start = GuestAddress(address).0.checked_add(size_of::<PostMessageInput>() as u64);
-        match start.map(|start| self.ram.read_slice(payload, GuestAddress(start))) {
-            Some(Ok(())) => self.messages.post(input.connection_id.get(), input.message_type.get(), payload),
-            _ => HvStatus::InvalidParameter,
-        }
-    }
-}
-
-fn low_u16(value: u64) -> u16 {
-    let [a, b, ..] = value.to_le_bytes();
-    u16::from_le_bytes([a, b])
-}
-
-fn low_u32(value: u64) -> u32 {
-    let [a, b, c, d, ..] = value.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
 }
 
 /// Who the guest says that it is; 0 if it does not say.

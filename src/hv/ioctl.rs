@@ -78,10 +78,10 @@ pub enum HypervExit {
     },
     /// A hypercall for user space; answer it with [`set_hypercall_result`].
     Hypercall {
-        /// Control word.
-        input: u64,
+        /// Control word: code, form, counts.
+        control: u64,
         /// First parameter, or guest-physical address of the input.
-        params: [u64; 2],
+        parameter: u64,
     },
     /// Something that this program did not ask KVM for.
     Other(u32),
@@ -110,7 +110,7 @@ pub fn hyperv_exit(vcpu: &mut VcpuFd) -> Option<HypervExit> {
         KVM_EXIT_HYPERV_HCALL => {
             // SAFETY: the type says that the kernel filled this member; all its fields are plain integers.
             let hcall = unsafe { exit.u.hcall };
-            HypervExit::Hypercall { input: hcall.input, params: hcall.params }
+            HypervExit::Hypercall { control: hcall.input, parameter: hcall.params[0] }
         }
         other => HypervExit::Other(other),
     })

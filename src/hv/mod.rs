@@ -9,6 +9,7 @@ pub mod counters;
 pub mod cpuid;
 pub mod crash;
 pub mod exits;
+pub mod hypercall;
 pub mod ioctl;
 pub mod kick;
 pub mod kvm;

@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
-use super::server::Version;
+use super::protocol::Version;
 use super::synic::{SignalError, Synic};
 use crate::guest_debug;
 use crate::guid::Guid;

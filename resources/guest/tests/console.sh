@@ -11,13 +11,15 @@ gone() {
     ! cat /sys/bus/vmbus/devices/*/class_id | grep -q "$1"
 }
 
-# deafen: turns every processor's SynIC off (HV_X64_MSR_SCONTROL), behind the kernel's back: no message and no
-# signal of the host gets through any more.
+# deafen: masks every processor's SINT2 (the one that Linux uses for VMBus), behind the kernel's back: no message
+# and no signal of the host gets through any more.
 deafen() {
     load msr
     for cpu in /dev/cpu/[0-9]*; do
-        printf '\0\0\0\0\0\0\0\0' | dd of="$cpu/msr" bs=8 seek=$((0x40000080 / 8)) conv=notrunc 2>/dev/null ||
-            fail "cannot write SCONTROL"
+        exec 3<>"$cpu/msr"
+        dd bs=1 skip=$((0x40000092)) count=0 <&3 2>/dev/null
+        printf '\0\0\1\0\0\0\0\0' >&3 || fail "cannot mask SINT2"
+        exec 3>&-
     done
 }
 

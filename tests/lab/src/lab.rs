@@ -29,8 +29,8 @@ pub struct Lab {
     pub images: Images,
     /// The VMM's executable.
     pub busman: PathBuf,
-    /// What is used to run guests.
-    pub vmm: Vmm,
+    /// What the command line says.
+    pub wishes: Wishes,
     logs: PathBuf,
     l1: Option<(nested::Image, Option<L1>)>,
     shares: Vec<PathBuf>,
@@ -39,12 +39,14 @@ pub struct Lab {
 }
 
 /// What the command line says about the lab.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wishes {
     /// Where to run guests, instead of the best place there is.
     pub place: Option<Place>,
     /// The VMM.
     pub vmm: Vmm,
+    /// Words for the end of every guest's kernel command line.
+    pub append: String,
 }
 
 impl Lab {
@@ -74,16 +76,7 @@ impl Lab {
         };
         let logs = busman::logs()?;
         let shares = shares.into_iter().chain([logs.clone()]).collect();
-        Ok(Self {
-            images,
-            busman,
-            vmm: wishes.vmm,
-            logs,
-            l1,
-            shares,
-            session: None,
-            label: "guest".to_owned(),
-        })
+        Ok(Self { images, busman, wishes, logs, l1, shares, session: None, label: "guest".to_owned() })
     }
 
     /// Names the files that the next guests leave; gives the path of their transcript, which is new.
@@ -98,7 +91,12 @@ impl Lab {
     pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
         let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
-        let program = guest.program(self.vmm, &self.busman, &self.images, &report)?;
+        let program = guest.clone().append(&self.wishes.append).program(
+            self.wishes.vmm,
+            &self.busman,
+            &self.images,
+            &report,
+        )?;
         let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
         writeln!(transcript, "$ {} {:?}", program.path.display(), program.args)?;
         Vm::start(self.session()?, program, report, transcript)

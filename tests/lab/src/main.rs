@@ -46,6 +46,9 @@ struct Cli {
     /// The VMM; another one than busman tells whether a failure is the lab's
     #[arg(long, global = true, default_value = "busman", hide = true)]
     vmm: vmm::Vmm,
+    /// Words for the end of every guest's kernel command line, for instance loglevel=7
+    #[arg(long, global = true, default_value = "", hide = true)]
+    append: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +70,9 @@ enum Command {
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]
         filter: Option<String>,
+        /// Run each of these tests so many times
+        #[arg(long, default_value_t = 1)]
+        repeat: u32,
     },
     /// Print a family's figures as a table
     Measure(measure::Options),
@@ -92,7 +98,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    let wishes = Wishes { place: cli.place, vmm: cli.vmm };
+    let wishes = Wishes { place: cli.place, vmm: cli.vmm, append: cli.append };
     match cli.command {
         Command::Demo => demo::run(wishes),
         Command::Measure(options) => measure::run(wishes, &options),
@@ -100,7 +106,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
             if arguments.is_empty() {
                 let example = vmm::Guest::new("shell").program(
-                    wishes.vmm,
+                    lab.wishes.vmm,
                     Path::new("busman"),
                     &lab.images,
                     Path::new("report.json"),
@@ -118,10 +124,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Shell => {
             let mut lab = Lab::prepare(wishes, Vec::new())?;
             let report = lab.logs().join("report-shell.json");
-            let program = vmm::Guest::new("shell").program(lab.vmm, &lab.busman, &lab.images, &report)?;
+            let program =
+                vmm::Guest::new("shell").program(lab.wishes.vmm, &lab.busman, &lab.images, &report)?;
             terminal::run(&mut lab, program.path, program.args)
         }
-        Command::Test { family, filter } => suite::run(wishes, family.as_deref(), filter.as_deref()),
+        Command::Test { family, filter, repeat } => {
+            suite::run(wishes, &suite::Choice { family, filter, repeat })
+        }
         Command::Exec { program } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
             let (path, arguments) =

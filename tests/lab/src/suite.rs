@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
-use crate::tests::{FAMILIES, Family};
+use crate::tests::{FAMILIES, Family, Test};
 use crate::{busman, progress};
 
 /// What one part of the suite came to.
@@ -20,8 +20,26 @@ struct Part {
     seconds: f64,
 }
 
-/// Runs one family, or everything; `filter` picks tests of a family by a part of their names.
-pub fn run(wishes: Wishes, family: Option<&str>, filter: Option<&str>) -> Result<ExitCode> {
+/// Which whole-VM tests to run.
+pub struct Choice {
+    /// One family, otherwise everything, which is more than whole-VM tests.
+    pub family: Option<String>,
+    /// A part of the names of the tests.
+    pub filter: Option<String>,
+    /// How many times each.
+    pub repeat: u32,
+}
+
+impl Choice {
+    fn tests<'a>(&'a self, family: &'a Family) -> impl Iterator<Item = &'a Test> {
+        let chosen = |test: &&Test| self.filter.as_ref().is_none_or(|text| test.name.contains(text.as_str()));
+        (0..self.repeat).flat_map(move |_| family.tests.iter().filter(chosen))
+    }
+}
+
+/// Runs what was chosen.
+pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
+    let family = choice.family.as_deref();
     let mut parts = Vec::new();
     if family.is_none() {
         parts.push(command("format", &["fmt", "--all", "--check"])?);
@@ -35,7 +53,7 @@ pub fn run(wishes: Wishes, family: Option<&str>, filter: Option<&str>) -> Result
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         bail!("there is no family {}; there are {}", family.unwrap_or_default(), names.join(", "));
     }
-    parts.extend(guests(wishes, &families, filter));
+    parts.extend(guests(wishes, &families, choice));
 
     let mut table = Table::new(&["part", "passed", "failed", "seconds"]);
     for part in &parts {
@@ -80,7 +98,7 @@ fn count(text: &str) -> (u64, u64) {
 }
 
 /// The whole-VM tests. A lab that cannot be made ready fails every one of them.
-fn guests(wishes: Wishes, families: &[&Family], filter: Option<&str>) -> Vec<Part> {
+fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
     let mut lab = Lab::prepare(wishes, Vec::new());
     if let Err(error) = &lab {
         progress::say(&format!("No guest can run: {error:#}"));
@@ -88,7 +106,7 @@ fn guests(wishes: Wishes, families: &[&Family], filter: Option<&str>) -> Vec<Par
     let part = |family: &&Family| {
         let begin = Instant::now();
         let (mut passed, mut failed) = (0, 0);
-        for test in family.tests.iter().filter(|test| filter.is_none_or(|text| test.name.contains(text))) {
+        for test in choice.tests(family) {
             let Ok(lab) = &mut lab else {
                 failed += 1;
                 continue;

@@ -1,6 +1,6 @@
 //! What the control plane asks of the bus: values that [`Server::next_action`](super::Server::next_action) yields.
 //!
-//! The bus carries them out in order. Each action that takes time is answered by a call back into the server:
+//! The bus carries them out in order; messages come after everything else that there is to do. Each action that takes time is answered by a call back into the server:
 //! `Open` by `opened`, `Close` by `closed`, `Unmap` by `unmapped`.
 
 use zerocopy::IntoBytes;

@@ -117,7 +117,7 @@ impl Server {
         self.take_down(Next::Silence, false);
     }
 
-    /// Whether there is no connection, and nothing left of the last one.
+    /// Whether there is no connection, and nothing left of the last one but reserved channels.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.connection, Connection::Disconnected)
@@ -126,9 +126,6 @@ impl Server {
     /// The session, if it has this message.
     pub(super) fn session_for(&self, message_type: u32) -> Result<Session, Refusal> {
         let session = self.connection.session().ok_or(Refusal::NotConnected)?;
-        if self.outbox.is_paused() && message_type != message_type::RESUME {
-            return Err(Refusal::Paused);
-        }
         let (version, features) = match message_type {
             message_type::TL_CONNECT_REQUEST | message_type::OPEN_RESERVED_CHANNEL => {
                 (Version::V4_0, FeatureFlags::empty())
@@ -147,6 +144,17 @@ impl Server {
         self.counters.contacts += 1;
         let client_id = InitiateContact2::read_from_prefix(body).ok().map(|(contact, _)| contact.client_id);
         let next = self.negotiate(&contact, client_id);
+        // What a guest asks for tells which guest it is.
+        guest_log!(
+            Level::Info,
+            "The guest proposes VMBus {}, VP {}, SINT {}, VTL {}, features {:#x}, client {:?}",
+            Version(contact.version.get()),
+            contact.target_vp,
+            contact.sint,
+            contact.vtl,
+            contact.features,
+            client_id
+        );
         self.outbox.void_messages();
         self.take_down(next, false);
         if matches!(next, Next::Refuse(_)) { Err(Refusal::Contact) } else { Ok(()) }
@@ -259,7 +267,7 @@ impl Server {
         } else {
             self.send(session.destination, &response);
         }
-        guest_log!(Level::Info, "The guest connected to VMBus {version}, VP {}", session.destination.vp);
+        guest_log!(Level::Info, "The guest is connected to VMBus {version}, features {:?}", session.features);
     }
 
     pub(super) fn on_request_offers(&mut self, session: Session, _body: &[u8]) -> Handled {

@@ -77,6 +77,11 @@ impl Gpadls {
         self.complete.is_empty() && self.partial.is_empty()
     }
 
+    #[cfg(test)]
+    pub fn is_partial(&self, gpadl: GpadlId) -> bool {
+        self.partial.contains_key(&gpadl)
+    }
+
     fn names(&self, offer: OfferId) -> Vec<GpadlId> {
         let all = (offer, GpadlId(0))..=(offer, GpadlId(u32::MAX));
         self.complete.range(all).map(|(&(_, gpadl), _)| gpadl).collect()

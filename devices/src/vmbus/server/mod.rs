@@ -55,7 +55,8 @@ use self::outbox::{Destination, Outbox};
 use self::state::Channel;
 use crate::guest_debug;
 use crate::hvdef::SINT_COUNT;
-use crate::vmbus::protocol::{Header, HostBody, message_type};
+use crate::vmbus::channel::Offer;
+use crate::vmbus::protocol::{Header, HostBody, InitiateContact, message_type};
 
 /// Connection id of the message port of every version.
 pub const MESSAGE_PORT: u32 = 1;
@@ -113,7 +114,8 @@ impl Server {
         }
     }
 
-    /// What the bus is to do next; actions are to be carried out in this order.
+    /// What the bus is to do next; actions are to be carried out in this order. Messages come last, so that
+    /// nothing else waits for a guest that does not fetch them.
     pub fn next_action(&mut self) -> Option<Action> {
         let action = self.outbox.next();
         if matches!(action, Some(Action::Send(_))) {
@@ -122,7 +124,7 @@ impl Server {
         action
     }
 
-    /// Takes back a message for which there was no room: it will be the next action again.
+    /// Takes back a message for which there was no room: it will be the next message again.
     pub fn retry(&mut self, message: HostMessage) {
         self.counters.messages_out = self.counters.messages_out.saturating_sub(1);
         self.outbox.put_back(message);
@@ -140,8 +142,9 @@ impl Server {
     /// talking that never fetches what the old one left unread.
     #[must_use]
     pub fn starts_over(message: &[u8]) -> bool {
-        Header::read_from_prefix(message)
-            .is_ok_and(|(header, _)| header.message_type.get() == message_type::INITIATE_CONTACT)
+        let Ok((header, body)) = Header::read_from_prefix(message) else { return false };
+        header.message_type.get() == message_type::INITIATE_CONTACT
+            && body.len() >= size_of::<InitiateContact>()
     }
 
     /// What passed through so far.
@@ -157,13 +160,20 @@ impl Server {
     }
 
     /// Every channel, in the order in which they were offered by their devices.
-    pub fn channels(&self) -> impl Iterator<Item = (ChannelInfo, &crate::vmbus::channel::Offer)> + '_ {
+    pub fn channels(&self) -> impl Iterator<Item = (ChannelInfo, &Offer)> + '_ {
         self.channels.iter().map(|(&offer, channel)| (channel.info(offer), &channel.offer))
     }
 
     fn dispatch(&mut self, message_type: u32, body: &[u8]) -> Handled {
         if self.outbox.len() >= limits::MAX_UNDELIVERED && message_type != message_type::INITIATE_CONTACT {
             return Err(Refusal::Overrun);
+        }
+        let ends_a_pause = matches!(
+            message_type,
+            message_type::INITIATE_CONTACT | message_type::UNLOAD | message_type::RESUME
+        );
+        if self.outbox.is_paused() && !ends_a_pause {
+            return Err(Refusal::Paused);
         }
         match message_type {
             message_type::INITIATE_CONTACT => self.on_initiate_contact(body),

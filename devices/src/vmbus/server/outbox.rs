@@ -1,7 +1,8 @@
 //! What the server wants done and the bus has not fetched yet.
 //!
-//! Messages that a paused guest does not want to hear wait in a queue of their own: everything else goes on, so a
-//! pause never stops a device from closing.
+//! What the host does comes before what it says, so that no device waits for a guest that does not fetch its
+//! messages, and nothing is said before it is done. Among themselves, both keep their order. Messages that a paused
+//! guest does not want to hear wait apart.
 
 use std::collections::VecDeque;
 
@@ -23,7 +24,9 @@ impl Destination {
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// Everything but messages.
     actions: VecDeque<Action>,
+    messages: VecDeque<HostMessage>,
     /// Messages that wait for RESUME.
     held: VecDeque<HostMessage>,
     paused: bool,
@@ -35,25 +38,27 @@ impl Outbox {
     }
 
     pub fn send<B: HostBody>(&mut self, to: Destination, body: &B) {
-        let message = HostMessage::new(to.vp, to.sint, body);
-        if self.paused {
-            self.held.push_back(message);
-        } else {
-            self.actions.push_back(Action::Send(message));
-        }
+        let queue = if self.paused { &mut self.held } else { &mut self.messages };
+        queue.push_back(HostMessage::new(to.vp, to.sint, body));
     }
 
     pub fn next(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.actions.pop_front().or_else(|| self.messages.pop_front().map(Action::Send))
     }
 
     pub fn put_back(&mut self, message: HostMessage) {
-        self.actions.push_front(Action::Send(message));
+        self.messages.push_front(message);
     }
 
-    /// Actions that the bus has not fetched.
+    /// What the bus has not fetched, except for what a paused guest does not want to hear.
     pub fn len(&self) -> usize {
-        self.actions.len()
+        self.actions.len() + self.messages.len()
+    }
+
+    /// Messages that wait for RESUME.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held.len()
     }
 
     pub fn is_paused(&self) -> bool {
@@ -66,14 +71,15 @@ impl Outbox {
 
     pub fn resume(&mut self) {
         self.paused = false;
-        self.actions.extend(self.held.drain(..).map(Action::Send));
+        self.messages.append(&mut self.held);
     }
 
     /// Drops every message, here and behind the bus.
     pub fn void_messages(&mut self) {
         self.paused = false;
         self.held.clear();
-        self.actions.retain(|action| !matches!(action, Action::Send(_) | Action::DropMessages));
+        self.messages.clear();
+        self.actions.retain(|action| *action != Action::DropMessages);
         self.actions.push_back(Action::DropMessages);
     }
 }

@@ -3,17 +3,15 @@
 //! What the guest knows of it ([`Presence`]):
 //!
 //! ```text
-//!            offered to the guest           RELID_RELEASED
-//!   Hidden ───────────────────────▶ Offered ──────────────▶ Released
-//!     ▲ │                            │   │                   │    │
-//!     │ └────────┐                   │   │ rescind           │    │ rescind
-//!     │          │ rescind           │   ▼                   │    │
-//!     │          ▼   RELID_RELEASED  │ Revoked               │    │
-//!     │        Gone ◀────────────────┼───┘                   │    │
-//!     │          ▲      or reset     │                       │    │
-//!     │          └───────────────────┼───────────────────────┼────┘
-//!     └──────────────────────────────┴───────────────────────┘  reset: UNLOAD, new contact, machine reset
+//!              offered             RELID_RELEASED
+//!   Hidden ───────────────▶ Offered ─────────────▶ Released
+//!                              │ rescind
+//!                              ▼   RELID_RELEASED
+//!                           Revoked ─────────────▶ Gone
 //! ```
+//!
+//! A reset (UNLOAD, a new contact, the machine's own) makes `Offered` and `Released` channels `Hidden`, and
+//! sub-channels and `Revoked` ones `Gone`. A rescind makes what the guest does not know of `Gone` at once.
 //!
 //! What its device does ([`Run`]):
 //!

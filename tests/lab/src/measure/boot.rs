@@ -17,7 +17,7 @@ const PAIRS: usize = 3;
 /// Takes the figures.
 pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Result<()> {
     boots(lab, options.boots, figures)?;
-    if lab.vmm == Vmm::Qemu {
+    if lab.wishes.vmm == Vmm::Qemu {
         return Ok(());
     }
     compare(lab, figures)?;
@@ -61,7 +61,7 @@ fn boot_twice(lab: &mut Lab, guest: &Guest) -> Result<u64> {
     vm.expect("lab: ready")?;
     vm.tell("poweroff")?;
     let outcome = vm.finish_well()?;
-    if lab.vmm == Vmm::Qemu {
+    if lab.wishes.vmm == Vmm::Qemu {
         return Ok(0);
     }
     let report = outcome.report()?;
@@ -71,20 +71,20 @@ fn boot_twice(lab: &mut Lab, guest: &Guest) -> Result<u64> {
 
 /// Time to user space and cost beyond the guest, with QEMU in the VMM's place every other time.
 fn compare(lab: &mut Lab, figures: &mut Figures) -> Result<()> {
-    let before = lab.vmm;
+    let before = lab.wishes.vmm;
     let mut ratios = Vec::new();
     let mut costs = Vec::new();
     for _ in 0..PAIRS {
         let step = progress::step("One boot each of busman and QEMU");
-        lab.vmm = Vmm::Busman;
+        lab.wishes.vmm = Vmm::Busman;
         let (ours, our_cost) = boot_once(lab)?;
-        lab.vmm = Vmm::Qemu;
+        lab.wishes.vmm = Vmm::Qemu;
         let (theirs, their_cost) = boot_once(lab)?;
         ratios.push(ours.as_secs_f64() / theirs.as_secs_f64());
         costs = vec![("busman", our_cost), ("QEMU", their_cost)];
         step.done("done");
     }
-    lab.vmm = before;
+    lab.wishes.vmm = before;
     figures.add("start to user space, busman / QEMU", ratios, "ratio");
     for (name, cost) in costs {
         figures.add(&format!("resident beyond guest RAM, {name}"), cost.overhead_kib, "KiB");

@@ -33,7 +33,7 @@ fn reboots(lab: &mut Lab) -> Result<()> {
     vm.expect("lab: ready")?;
     vm.tell("poweroff")?;
     let outcome = vm.finish_well()?;
-    if lab.vmm == Vmm::Busman {
+    if lab.wishes.vmm == Vmm::Busman {
         let report = outcome.report()?;
         ensure!(report.resets == 3, "the report tells of {} resets instead of 3", report.resets);
         ensure!(report.end == "power-off", "the report ends with {:?}", report.end);
@@ -46,7 +46,7 @@ fn once(lab: &mut Lab) -> Result<()> {
     vm.expect("lab: ready")?;
     vm.tell("reboot")?;
     let outcome = vm.finish_well()?;
-    if lab.vmm == Vmm::Busman {
+    if lab.wishes.vmm == Vmm::Busman {
         let end = outcome.report()?.end;
         ensure!(end == "reset", "the report ends with {end:?}");
     }
@@ -58,7 +58,7 @@ fn crash(lab: &mut Lab) -> Result<()> {
     vm.expect("lab: ready")?;
     vm.tell("crash")?;
     let outcome = vm.finish()?;
-    if lab.vmm == Vmm::Busman {
+    if lab.wishes.vmm == Vmm::Busman {
         let report = outcome.report()?;
         ensure!(report.crash.is_some(), "the report does not tell of the crash");
         ensure!(outcome.log.contains("crash"), "the log does not tell of the crash: {:?}", outcome.log);

@@ -16,7 +16,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 fn versions(lab: &mut Lab) -> Result<()> {
-    let outcome = lab.start(&Guest::new("versions"))?.finish_well()?;
+    let outcome = lab.start(&Guest::new("versions").append("lab.modules=none"))?.finish_well()?;
     let connected = outcome.said("ok").filter(|text| text.starts_with("version ")).count();
     ensure!(connected == 8, "only {connected} versions were tried");
     let report = outcome.report()?;
@@ -27,7 +27,8 @@ fn versions(lab: &mut Lab) -> Result<()> {
 fn capped(lab: &mut Lab, version: &str) -> Result<()> {
     let (major, minor) = version.split_once('.').context("no version")?;
     let code = major.parse::<u32>()? << 16 | minor.parse::<u32>()?;
-    let guest = Guest::new("facts").append(&format!("hv_vmbus.max_version={code:#x}"));
+    let guest =
+        Guest::new("facts").append(&format!("hv_vmbus.max_version={code:#x} lab.modules=hv_vmbus,hv_utils"));
     let outcome = lab.start(&guest)?.finish_well()?;
     let value = outcome.value("vmbus")?;
     ensure!(value == version, "the guest connected with {value:?}");
@@ -41,7 +42,7 @@ fn capped(lab: &mut Lab, version: &str) -> Result<()> {
 }
 
 fn modules(lab: &mut Lab) -> Result<()> {
-    let outcome = lab.start(&Guest::new("modules"))?.finish_well()?;
+    let outcome = lab.start(&Guest::new("modules").append("lab.modules=removable"))?.finish_well()?;
     let heartbeat = outcome.report()?;
     let opens = heartbeat.channel("heartbeat")?.opens;
     ensure!(opens >= 1, "the heartbeat channel was not opened again");

@@ -103,6 +103,20 @@ fn a_guest_that_fetches_nothing_is_not_heard() {
 }
 
 #[test]
+fn a_paused_guest_cannot_pile_up_answers() {
+    let mut host = Host::connected(Version::V6_0, 1);
+    host.connect(&InitiateContact { features: 0x20.into(), ..contact(Version::V6_0) });
+    host.post(&bare(message_type::PAUSE));
+    for _ in 0..1000 {
+        for message_type in (0..40).filter(|&n| n != message_type::UNLOAD && n != message_type::RESUME) {
+            assert_eq!(host.post(&message(message_type, &[0u8; 28])), []);
+        }
+    }
+    assert_eq!(host.server.outbox.held(), 0);
+    assert!(host.server.ready());
+}
+
+#[test]
 fn channels_have_a_number() {
     let mut host = Host::new();
     for instance in 0..MAX_CHANNELS as u64 {

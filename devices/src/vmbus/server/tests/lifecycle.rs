@@ -191,8 +191,24 @@ fn a_message_without_room_is_next_again() {
     host.server.retry(message);
     // A new kernel does not wait for what the old one left unread.
     assert!(Server::starts_over(&connect(Version::V5_3)));
-    assert!(!Server::starts_over(&bare(message_type::UNLOAD)) && !Server::starts_over(&[14]));
+    assert!(!Server::starts_over(&bare(message_type::UNLOAD)));
+    assert!(
+        !Server::starts_over(&connect(Version::V5_3)[..39]),
+        "it will be ignored, and must not cost others"
+    );
     assert_eq!(host.post(&connect(Version::V5_3)), [Out::DropMessages, accepted(Version::V5_3)]);
     assert!(host.server.ready());
     assert_eq!(host.server.counters().messages_out, 2);
+}
+
+#[test]
+fn a_device_goes_although_the_guest_fetches_nothing() {
+    let mut host = Host::open(Version::V5_3);
+    host.server.handle(4, &teardown(1, 99));
+    let Some(Action::Send(message)) = host.server.next_action() else { panic!("no answer") };
+    host.server.retry(message.clone());
+    host.server.rescind(A);
+    assert_eq!(host.server.next_action(), Some(Action::Close(A)));
+    assert_eq!(host.server.next_action(), Some(Action::Unmap(A, GpadlId(7))));
+    assert_eq!(host.server.next_action(), Some(Action::Send(message)));
 }

@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::*;
 use crate::guid::Guid;
-use crate::vmbus::channel::{Offer, OfferFlags};
+use crate::vmbus::channel::OfferFlags;
 use crate::vmbus::gpadl::GpadlId;
 use crate::vmbus::protocol::*;
 

@@ -74,7 +74,7 @@ fn nothing_is_offered_before_the_guest_asks() {
 #[test]
 fn an_id_is_not_used_again_before_it_is_released() {
     let mut host = Host::connected(Version::V5_3, 2);
-    assert_eq!(host.rescind(0), [rescinded(1), Out::Gone(OfferId(0))]);
+    assert_eq!(host.rescind(0), [Out::Gone(OfferId(0)), rescinded(1)]);
     host.server.offer(offer(3, 0)).unwrap();
     host.outs();
     assert_eq!(offered(&host), [(3, 3)]);
@@ -154,11 +154,11 @@ fn a_rescind_answers_everybody_who_waits() {
     host.post(&teardown(1, 6));
     let outs = host.rescind(0);
     let a = OfferId(0);
-    assert_eq!(outs, [Out::Close(a), created(1, 8, UNSUCCESSFUL), Out::Unmap(a, 7), rescinded(1)]);
+    assert_eq!(outs, [Out::Close(a), Out::Unmap(a, 7), created(1, 8, UNSUCCESSFUL), rescinded(1)]);
     assert_eq!(host.post(&teardown(1, 7)), [], "not while the device still has it");
     assert_eq!(host.unmapped(7), [torn_down(7)]);
     assert_eq!(host.closed(), [Out::Unmap(a, 6)]);
-    assert_eq!(host.unmapped(6), [torn_down(6), Out::Gone(a)]);
+    assert_eq!(host.unmapped(6), [Out::Gone(a), torn_down(6)]);
 }
 
 #[test]
@@ -199,12 +199,12 @@ fn closing_the_first_channel_rescinds_the_others() {
     let mut host = with_sub_channels();
     let [a, b, c] = [0, 1, 2].map(OfferId);
     let outs = host.post(&named(message_type::CLOSE_CHANNEL, 1));
-    assert_eq!(outs, [Out::Close(b), rescinded(2), rescinded(3), Out::Gone(c), Out::Close(a)]);
+    assert_eq!(outs, [Out::Close(b), Out::Gone(c), Out::Close(a), rescinded(2), rescinded(3)]);
     assert_eq!(host.post(&teardown(2, 2)), []);
     host.server.closed(b);
     assert_eq!(host.outs(), [Out::Unmap(b, 2)]);
     host.server.unmapped(b, GpadlId(2));
-    assert_eq!(host.outs(), [torn_down(2), Out::Gone(b)]);
+    assert_eq!(host.outs(), [Out::Gone(b), torn_down(2)]);
     assert_eq!(host.closed(), []);
     assert_eq!(host.state(0), Some(ChannelState::Closed));
     host.post(&named(message_type::RELID_RELEASED, 2));
@@ -218,7 +218,7 @@ fn rescinding_the_first_channel_rescinds_the_others_before_it() {
     let [a, b, c] = [0, 1, 2].map(OfferId);
     assert_eq!(
         host.rescind(0),
-        [Out::Close(b), rescinded(2), rescinded(3), Out::Gone(c), Out::Close(a), rescinded(1)]
+        [Out::Close(b), Out::Gone(c), Out::Close(a), rescinded(2), rescinded(3), rescinded(1)]
     );
 }
 

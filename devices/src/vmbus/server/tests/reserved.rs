@@ -48,7 +48,7 @@ fn a_reserved_channel_outlives_unload_and_closes_without_a_connection() {
     assert!(host.server.is_idle());
     assert_eq!(host.state(0), Some(ChannelState::Open));
     assert_eq!(host.post(&close_reserved(1, 3, 6)), [Out::Close(A)]);
-    assert_eq!(host.closed(), [closed_response(1), Out::Unmap(A, 6)]);
+    assert_eq!(host.closed(), [Out::Unmap(A, 6), closed_response(1)]);
     assert_eq!((host.messages[0].vp, host.messages[0].sint), (3, 6));
     assert_eq!(host.unmapped(6), []);
     assert!(host.server.gpadls.is_empty());

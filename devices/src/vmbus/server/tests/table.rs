@@ -222,10 +222,10 @@ fn rescind_in_every_state() {
     let unmap = || vec![Out::Unmap(A, 6), Out::Unmap(A, 7)];
     let expected: [Vec<Out>; 7] = [
         [unmap(), vec![rescinded(1)]].concat(),
-        vec![opened(1, 12, UNSUCCESSFUL), Out::Unmap(A, 6), rescinded(1)],
+        vec![Out::Unmap(A, 6), opened(1, 12, UNSUCCESSFUL), rescinded(1)],
         vec![Out::Close(A), Out::Unmap(A, 7), rescinded(1)],
         vec![Out::Unmap(A, 7), rescinded(1)],
-        vec![opened(1, 12, UNSUCCESSFUL), Out::Unmap(A, 7), rescinded(1)],
+        vec![Out::Unmap(A, 7), opened(1, 12, UNSUCCESSFUL), rescinded(1)],
         unmap(),
         vec![],
     ];
