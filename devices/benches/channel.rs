@@ -26,8 +26,7 @@ struct Sides {
 }
 
 fn sides() -> Sides {
-    let ram =
-        GuestRam::from_ranges(&[(GuestAddress(0), 2 * RING_PAGES as usize * PAGE_SIZE)]).expect("RAM");
+    let ram = GuestRam::from_ranges(&[(GuestAddress(0), 2 * RING_PAGES as usize * PAGE_SIZE)]).expect("RAM");
     let ring = |first: u64| {
         let pfns: Vec<u64> = (first..first + RING_PAGES).collect();
         RingPages::new(Pages::resolve(&ram, &pfns).expect("pages")).expect("ring")

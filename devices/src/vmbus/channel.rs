@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::protocol::Version;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
-use super::protocol::Version;
 use super::synic::{SignalError, Synic};
+use super::trace::ChannelTrace;
 use crate::guest_debug;
 use crate::guid::Guid;
 use crate::hvdef::VMBUS_SINT;
@@ -161,6 +162,7 @@ pub struct Channel {
     buffer: PacketBuffer,
     interrupt: Arc<Interrupt>,
     counters: Arc<ChannelCounters>,
+    trace: Option<ChannelTrace>,
 }
 
 impl Channel {
@@ -180,7 +182,13 @@ impl Channel {
             buffer: PacketBuffer::new(),
             interrupt,
             counters,
+            trace: None,
         })
+    }
+
+    /// Has every packet recorded from now on.
+    pub(super) fn record(&mut self, trace: Option<ChannelTrace>) {
+        self.trace = trace;
     }
 
     /// Hands every packet of the guest to `take`, together with a way to answer, until the ring is empty or
@@ -192,14 +200,18 @@ impl Channel {
         &mut self,
         mut take: impl FnMut(&Packet<'_>, &mut Replies<'_>) -> Result<Flow, ChannelError>,
     ) -> Result<(), ChannelError> {
-        let Channel { incoming, outgoing, buffer, interrupt, counters } = self;
+        let Channel { incoming, outgoing, buffer, interrupt, counters, trace } = self;
+        let trace = trace.as_ref();
         let mut flow = Flow::Continue;
         while flow == Flow::Continue {
             incoming.mask()?;
             let mut replies =
-                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
+                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters, trace };
             while flow == Flow::Continue {
                 let Some(packet) = incoming.next(buffer)? else { break };
+                if let Some(trace) = trace {
+                    trace.received(&packet);
+                }
                 flow = take(&packet, &mut replies)?;
             }
             if incoming.commit()? {
@@ -218,8 +230,8 @@ impl Channel {
     /// # Errors
     /// A broken ring, or a packet that the ring can never carry.
     pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
-        let Channel { outgoing, interrupt, counters, .. } = self;
-        let sent = Replies { outgoing, interrupt, counters }.send(packet)?;
+        let Channel { outgoing, interrupt, counters, trace, .. } = self;
+        let sent = Replies { outgoing, interrupt, counters, trace: trace.as_ref() }.send(packet)?;
         self.flush()?;
         Ok(sent)
     }
@@ -248,6 +260,7 @@ pub struct Replies<'a> {
     outgoing: &'a mut Outgoing<RingPages>,
     interrupt: &'a Interrupt,
     counters: &'a ChannelCounters,
+    trace: Option<&'a ChannelTrace>,
 }
 
 impl Replies<'_> {
@@ -258,7 +271,12 @@ impl Replies<'_> {
     pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
         loop {
             match self.outgoing.write(packet) {
-                Ok(()) => return Ok(Sent::Yes),
+                Ok(()) => {
+                    if let Some(trace) = self.trace {
+                        trace.sent(packet);
+                    }
+                    return Ok(Sent::Yes);
+                }
                 Err(WriteError::Full { need, .. }) => {
                     // The guest makes room only by reading what it can see.
                     if self.outgoing.commit()? {

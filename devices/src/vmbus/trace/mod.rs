@@ -63,11 +63,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the host gives no thread.
-    pub fn start(
-        out: impl Write + Send + 'static,
-        packets: TracedPackets,
-        limit: u64,
-    ) -> io::Result<Self> {
+    pub fn start(out: impl Write + Send + 'static, packets: TracedPackets, limit: u64) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(limit));
         let writing = Arc::clone(&queue);
         let writer = Builder::new().name("trace".to_owned()).spawn(move || writing.write_out(out))?;

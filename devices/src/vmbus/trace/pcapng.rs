@@ -99,11 +99,7 @@ pub fn interface_description(out: &mut Vec<u8>, interface: &Interface<'_>) {
 }
 
 /// Adds a packet, the pieces of it that add up to `info.captured` bytes.
-pub fn packet<'a>(
-    out: &mut Vec<u8>,
-    info: &PacketInfo,
-    pieces: impl Iterator<Item = &'a [u8]>,
-) {
+pub fn packet<'a>(out: &mut Vec<u8>, info: &PacketInfo, pieces: impl Iterator<Item = &'a [u8]>) {
     block(out, ENHANCED_PACKET, |out| {
         put_u32(out, info.interface);
         put_time(out, info.time);

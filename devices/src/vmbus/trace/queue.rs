@@ -14,9 +14,9 @@ use std::time::{Instant, SystemTime};
 
 use zerocopy::IntoBytes;
 
+use super::SNAP_LEN;
 use super::pcapng::{self, PACKET_OVERHEAD, PacketInfo, STATISTICS_SIZE, Way};
 use super::protocol::{Direction, HEADER_SIZE, Kind, LINK_TYPE, TraceHeader};
-use super::SNAP_LEN;
 use crate::guest_warn;
 
 /// Bytes that wait for the file at most; as many may be on their way into it.
@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Takes a record, or counts it as dropped.
-    pub fn record<'a>(&self, interface: u32, header: &TraceHeader, pieces: impl Pieces<'a>) {
+    pub fn record<'a>(&self, interface: u32, header: &'a TraceHeader, pieces: impl Pieces<'a>) {
         if !self.recording.load(Ordering::Relaxed) {
             return;
         }
@@ -195,7 +195,14 @@ impl State {
         self.interfaces.push(interface);
     }
 
-    fn put<'a>(&mut self, time: u64, number: u32, header: &TraceHeader, pieces: impl Pieces<'a>, len: usize) {
+    fn put<'a>(
+        &mut self,
+        time: u64,
+        number: u32,
+        header: &'a TraceHeader,
+        pieces: impl Pieces<'a>,
+        len: usize,
+    ) {
         let Some(interface) = self.interfaces.get_mut(number as usize) else { return };
         interface.received += 1;
         let info = PacketInfo {
