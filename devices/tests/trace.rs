@@ -132,6 +132,40 @@ fn negotiate(channel: &mut TestChannel) {
     channel.send(&PacketOut::in_band(0, &pieces));
 }
 
+/// The names of all control messages, from number 1 on, and of one that is none.
+const NAMES: [&str; 30] = [
+    "OFFER_CHANNEL",
+    "RESCIND_CHANNEL_OFFER",
+    "REQUEST_OFFERS",
+    "ALL_OFFERS_DELIVERED",
+    "OPEN_CHANNEL",
+    "OPEN_CHANNEL_RESULT",
+    "CLOSE_CHANNEL",
+    "GPADL_HEADER",
+    "GPADL_BODY",
+    "GPADL_CREATED",
+    "GPADL_TEARDOWN",
+    "GPADL_TORNDOWN",
+    "RELID_RELEASED",
+    "INITIATE_CONTACT",
+    "VERSION_RESPONSE",
+    "UNLOAD",
+    "UNLOAD_COMPLETE",
+    "OPEN_RESERVED_CHANNEL",
+    "CLOSE_RESERVED_CHANNEL",
+    "CLOSE_RESERVED_RESPONSE",
+    "TL_CONNECT_REQUEST",
+    "MODIFY_CHANNEL",
+    "TL_CONNECT_RESULT",
+    "MODIFY_CHANNEL_RESPONSE",
+    "MODIFY_CONNECTION",
+    "MODIFY_CONNECTION_RESPONSE",
+    "PAUSE",
+    "PAUSE_RESPONSE",
+    "RESUME",
+    "Message of unknown type 30",
+];
+
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
 fn every_control_message_has_its_name_and_fields() {
@@ -150,39 +184,7 @@ fn every_control_message_has_its_name_and_fields() {
     let info = traced.info("vmbus");
     let (whole, short): (Vec<_>, Vec<_>) =
         info.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
-    let names = [
-        "OFFER_CHANNEL",
-        "RESCIND_CHANNEL_OFFER",
-        "REQUEST_OFFERS",
-        "ALL_OFFERS_DELIVERED",
-        "OPEN_CHANNEL",
-        "OPEN_CHANNEL_RESULT",
-        "CLOSE_CHANNEL",
-        "GPADL_HEADER",
-        "GPADL_BODY",
-        "GPADL_CREATED",
-        "GPADL_TEARDOWN",
-        "GPADL_TORNDOWN",
-        "RELID_RELEASED",
-        "INITIATE_CONTACT",
-        "VERSION_RESPONSE",
-        "UNLOAD",
-        "UNLOAD_COMPLETE",
-        "OPEN_RESERVED_CHANNEL",
-        "CLOSE_RESERVED_CHANNEL",
-        "CLOSE_RESERVED_RESPONSE",
-        "TL_CONNECT_REQUEST",
-        "MODIFY_CHANNEL",
-        "TL_CONNECT_RESULT",
-        "MODIFY_CHANNEL_RESPONSE",
-        "MODIFY_CONNECTION",
-        "MODIFY_CONNECTION_RESPONSE",
-        "PAUSE",
-        "PAUSE_RESPONSE",
-        "RESUME",
-        "Message of unknown type 30",
-    ];
-    for ((name, whole), short) in names.iter().zip(&whole).zip(&short) {
+    for ((name, whole), short) in NAMES.iter().zip(&whole).zip(&short) {
         assert_eq!(whole.split(' ').next(), name.split(' ').next(), "{whole}");
         assert!(short.starts_with(name), "{short}");
     }

@@ -203,6 +203,11 @@ vmbus.experts = { short, unknown, failed }
 
 -- Reading --------------------------------------------------------------------------------------------------------
 
+-- A number without a fraction, also where Lua tells 1 and 1.0 apart.
+local function uint(range)
+    return math.floor(range:le_uint())
+end
+
 -- Walks over a piece of a record from its start. What would be behind the piece's end is nil, and noted once.
 local Reader = {}
 Reader.__index = Reader
@@ -240,7 +245,7 @@ end
 -- Shows a number of 1, 2 or 4 bytes and returns it.
 function Reader:number(name, size, tree)
     local range, item = self:show(name, size, tree)
-    return range and range:le_uint(), item
+    return range and uint(range), item
 end
 
 function Reader:guid(name)
@@ -274,7 +279,7 @@ function Reader:flags(name, size, flags)
             item:add_le(f[name .. "." .. flag], range)
         end
     end
-    return range and range:le_uint()
+    return range and uint(range)
 end
 
 local function hex(number)
@@ -513,10 +518,10 @@ local function version_response(r)
     -- Connection ids are small, versions are not: 2.4 is 0x20004.
     local range = r:take(4)
     local port
-    if range and range:le_uint() >= 0x10000 then
-        r.tree:add_le(f["version"], range):append_text(" (" .. version_text(range:le_uint()) .. ")")
+    if range and uint(range) >= 0x10000 then
+        r.tree:add_le(f["version"], range):append_text(" (" .. version_text(uint(range)) .. ")")
     elseif range then
-        port = range:le_uint()
+        port = uint(range)
         r.tree:add_le(f["connection_id"], range)
     end
     if r:left() >= 4 then
@@ -647,9 +652,9 @@ local function show_ic_version(r, name)
     if not range then
         return nil
     end
-    local version = range(0, 2):le_uint() .. "." .. range(2, 2):le_uint()
+    local version = uint(range(0, 2)) .. "." .. uint(range(2, 2))
     r.tree:add(f[name], range, version)
-    return version, range(0, 2):le_uint()
+    return version, uint(range(0, 2))
 end
 
 local function ic_negotiate(r)
@@ -677,7 +682,7 @@ local function ic_shutdown(r, header)
     r:number("ic.shutdown.reason", 4)
     local timeout = r:number("ic.shutdown.timeout", 4)
     local range, item = r:show("ic.shutdown.flags", 4)
-    local flags = range and range:le_uint() or 0
+    local flags = range and uint(range) or 0
     for _, flag in ipairs(range and { "force", "restart", "hibernate" } or {}) do
         item:add_le(f["ic.shutdown." .. flag], range)
     end
@@ -693,7 +698,7 @@ local function ic_heartbeat(r)
     local range = r:show("ic.heartbeat.sequence", 8)
     local state = r:number("ic.heartbeat.state", 4)
     r:show("reserved", 28)
-    return string.format("sequence %s, applications %s", range and range:le_uint64():tonumber() or "?",
+    return string.format("sequence %s, applications %s", range and tostring(range:le_uint64()) or "?",
         application_states[state] or text(state))
 end
 
@@ -861,7 +866,7 @@ local function dissect_header(buffer, tree)
     header.kind = r:number("kind", 1)
     header.direction = r:number("direction", 1)
     local to_guest_message = header.kind == MESSAGE and header.direction == TO_GUEST
-    local flags = r:take(2):le_uint()
+    local flags = uint(r:take(2))
     header.pipe = flags % 2 == FLAG_PIPE
     if header.kind == PACKET then
         r.tree:add_le(f["pipe"], buffer(4, 2))

@@ -5,12 +5,13 @@
 //!
 //! Nobody who records ever waits for the file: a record is encoded at once into a queue of [`QUEUE_SIZE`] bytes,
 //! with the time at which it got there, and the thread writes what has gathered. What does not fit is dropped and
-//! counted, in the next packet of its interface (`epb_dropcount`) and in the statistics at the end (`isb_ifdrop`).
-//! The last bytes of the queue are for control messages, so that a flood of packets does not push them out.
+//! counted: in the next packet of its interface (`epb_dropcount`, Wireshark's `frame.drop_count`) and in the
+//! statistics at the end (`isb_ifdrop`). The last bytes of the queue are for control messages, so that a flood of
+//! packets does not push them out.
 //!
-//! What the file holds, its interfaces and link type: [`pcapng`], [`protocol`]. Control messages of the guest are
-//! recorded when they are accepted, the host's when they are queued for their virtual processor; packets are
-//! recorded when the host has read or written them.
+//! The file has an interface for control messages and one for each device whose packets are recorded; what is in
+//! front of each record is in [`protocol`]. Control messages of the guest are recorded when they are accepted, the
+//! host's when they are queued for their virtual processor; packets when the host has read or written them.
 
 mod pcapng;
 pub mod protocol;
