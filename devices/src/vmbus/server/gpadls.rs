@@ -179,7 +179,8 @@ impl Server {
     pub(super) fn on_gpadl_teardown(&mut self, session: Session, body: &[u8]) -> Handled {
         let (teardown, _) = read::<GpadlTeardown>(body)?;
         let gpadl = GpadlId(teardown.gpadl.get());
-        let offer = self.lookup(teardown.channel).map(|(offer, _)| offer);
+        // Not `lookup`: a guest that released a channel too early must still wait for its device.
+        let offer = self.ids.get(&ChannelId(teardown.channel.get())).copied();
         let entry = offer.and_then(|offer| self.gpadls.complete.get_mut(&(offer, gpadl)));
         match (offer, entry) {
             // One request has one answer.
@@ -264,16 +265,14 @@ impl Server {
         }
     }
 
-    /// Releases every GPADL of the connection, and nobody waits any more. The rings of reserved channels may stay.
+    /// Releases every GPADL of the connection; without one, nobody is answered. The rings of reserved channels may
+    /// stay.
     pub(super) fn take_back_all(&mut self, keep_reserved: bool) {
         while let Some((&gpadl, _)) = self.gpadls.partial.first_key_value() {
             self.gpadls.drop_partial(gpadl);
         }
         let names: Vec<(OfferId, GpadlId)> = self.gpadls.complete.keys().copied().collect();
         for (offer, gpadl) in names {
-            if let Some(entry) = self.gpadls.complete.get_mut(&(offer, gpadl)) {
-                entry.answer = false;
-            }
             if !(keep_reserved && self.is_reserved_ring(offer, gpadl)) {
                 self.release(offer, gpadl);
             }

@@ -195,3 +195,13 @@ fn a_teardown_of_what_nobody_knows_is_answered() {
     assert_eq!(host.post(&teardown(77, 5)), [torn_down(5)]);
     assert_eq!(host.refused(Refusal::NoGpadl), 2);
 }
+
+#[test]
+fn a_teardown_behind_the_release_of_the_channel_still_waits_for_the_device() {
+    let mut host = Host::open(Version::V5_3);
+    host.rescind(0);
+    host.post(&named(message_type::RELID_RELEASED, 1));
+    assert_eq!(host.post(&teardown(1, 6)), []);
+    assert_eq!(host.closed(), [Out::Unmap(A, 6)]);
+    assert_eq!(host.unmapped(6), [torn_down(6)]);
+}
