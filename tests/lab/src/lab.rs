@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cache::Cache;
 use crate::guest::{self, Images};
@@ -36,6 +36,7 @@ pub struct Lab {
     l1: Option<(nested::Image, Option<L1>)>,
     shares: Vec<PathBuf>,
     session: Option<Session>,
+    gave_up: bool,
     label: String,
 }
 
@@ -77,7 +78,17 @@ impl Lab {
         };
         let logs = busman::logs()?;
         let shares = shares.into_iter().chain([logs.clone()]).collect();
-        Ok(Self { images, busman, wishes, logs, l1, shares, session: None, label: "guest".to_owned() })
+        Ok(Self {
+            images,
+            busman,
+            wishes,
+            logs,
+            l1,
+            shares,
+            session: None,
+            gave_up: false,
+            label: "guest".to_owned(),
+        })
     }
 
     /// Names the files that the next guests leave; gives the path of their transcript, which is new.
@@ -119,7 +130,11 @@ impl Lab {
             self.session = None;
         }
         if self.session.is_none() {
+            ensure!(!self.gave_up, "there is no machine to run guests on");
+            // Not tried again for every test.
+            self.gave_up = true;
             self.session = Some(self.connect()?);
+            self.gave_up = false;
         }
         self.session.as_mut().context("no session")
     }
