@@ -2,6 +2,7 @@
 //!
 //! Nothing is skipped in silence: what cannot run is a failure. The last line is `N passed, N failed`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -135,7 +136,8 @@ fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
                 Err(error) => {
                     failed += 1;
                     drop(step);
-                    eprintln!("    {error:#}\n    all that was said: {}", transcript.display());
+                    eprintln!("    {error:#}\n    all that was said: {}; its end:", transcript.display());
+                    eprintln!("{}", end_of(&transcript));
                 }
             }
         }
@@ -147,6 +149,16 @@ fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
         }
     };
     families.iter().map(part).collect()
+}
+
+/// The last lines of a file, indented.
+fn end_of(path: &Path) -> String {
+    const LINES: usize = 25;
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines.iter().skip(lines.len().saturating_sub(LINES));
+    tail.map(|line| format!("      | {}\n", line.trim_end())).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
         run: |lab| shutdown(lab, |vm| vm.control("shutdown")),
     },
     Test { name: "Ctrl-A r restarts the guest", run: restart },
+    Test { name: "a request to hibernate reaches the guest", run: hibernate },
     Test { name: "heartbeats come, and their loss is seen", run: heartbeat },
     Test { name: "the guest's clock is set", run: time },
 ];
@@ -40,6 +41,18 @@ fn restart(lab: &mut Lab) -> Result<()> {
     vm.tell("poweroff")?;
     let resets = vm.finish_well()?.report()?.resets;
     ensure!(resets == 1, "the report tells of {resets} resets");
+    Ok(())
+}
+
+/// The guest has nowhere to hibernate to, but it says that it was asked.
+fn hibernate(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    vm.control("hibernate")?;
+    vm.tell("said Hibernation request received")?;
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    vm.finish_well()?;
     Ok(())
 }
 
