@@ -106,7 +106,8 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --once --report r --trace t --trace-packets all --trace-limit 1G",
+             --devices shutdown,heartbeat --loopback --once --report r --trace t --trace-packets all \
+             --trace-limit 1G",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -116,6 +117,7 @@ mod tests {
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),
             devices: Some(vec!["shutdown".into(), "heartbeat".into()]),
+            loopback: true,
             once: true,
             report: Some("r".into()),
             trace: Some("t".into()),

@@ -14,8 +14,12 @@ use thiserror::Error;
 
 use crate::size::{FileSize, MemorySize};
 
-/// Devices on the bus that `--devices` can name.
-pub const DEVICES: [&str; 3] = ["shutdown", "heartbeat", "timesync"];
+/// Devices on the bus that `--devices` can name. The last few are there only when they are asked for.
+pub const DEVICES: [&str; 4] = ["shutdown", "heartbeat", "timesync", LOOPBACK];
+/// How many of [`DEVICES`] a machine has by default.
+const DEFAULT_DEVICES: usize = 3;
+/// The device for tests of the bus; `--loopback` is short for it.
+const LOOPBACK: &str = "loopback";
 /// The word for an empty list of devices.
 const NO_DEVICES: &str = "none";
 /// The word for every device, in `--trace-packets`.
@@ -81,9 +85,12 @@ pub struct Options {
     /// Enlightenments that the guest sees: names to add (+) or leave out (-) [default: default]
     #[arg(long, value_name = "LIST", help_heading = "Machine", allow_hyphen_values = true)]
     pub hyperv: Option<String>,
-    /// Devices on the bus: shutdown, heartbeat, timesync, or none [default: all]
+    /// Devices on the bus: shutdown, heartbeat, timesync, loopback, or none [default: all but loopback]
     #[arg(long, value_name = "LIST", help_heading = "Machine", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
+    /// Add the loopback device, which sends a test driver its packets back
+    #[arg(long, help_heading = "Machine")]
+    pub loopback: bool,
     /// End when the guest reboots, instead of rebooting it
     #[arg(long, help_heading = "Run")]
     pub once: bool,
@@ -198,6 +205,7 @@ impl Options {
             memory: self.memory.or(other.memory),
             hyperv: self.hyperv.or(other.hyperv),
             devices: self.devices.or(other.devices),
+            loopback: self.loopback || other.loopback,
             once: self.once || other.once,
             report: self.report.or(other.report),
             trace: self.trace.or(other.trace),
@@ -233,7 +241,7 @@ impl Options {
             hyperv: self.hyperv.unwrap_or_else(|| "default".to_owned()),
             once: self.once,
             report: self.report,
-            devices: check_devices(self.devices)?,
+            devices: check_devices(self.devices, self.loopback)?,
             trace,
         })
     }
@@ -254,10 +262,11 @@ fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError
     if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoDirectory { what, path: path.to_owned() }) }
 }
 
-fn check_devices(names: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
-    let Some(names) = names else { return Ok(DEVICES.map(str::to_owned).to_vec()) };
+fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {
+    let defaults = || DEVICES[..DEFAULT_DEVICES].iter().map(|&name| name.to_owned()).collect();
+    let mut names: Vec<String> = names.unwrap_or_else(defaults);
     if names == [NO_DEVICES] {
-        return Ok(Vec::new());
+        names.clear();
     }
     for (i, name) in names.iter().enumerate() {
         if !DEVICES.contains(&name.as_str()) {
@@ -266,6 +275,9 @@ fn check_devices(names: Option<Vec<String>>) -> Result<Vec<String>, ConfigError>
         if names[..i].contains(name) {
             return Err(ConfigError::DeviceTwice(name.clone()));
         }
+    }
+    if loopback && !names.iter().any(|name| name == LOOPBACK) {
+        names.push(LOOPBACK.to_owned());
     }
     Ok(names)
 }

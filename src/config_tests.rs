@@ -21,7 +21,7 @@ fn a_kernel_is_enough() {
         (config.cpus, config.memory, config.hyperv.as_str(), config.once),
         (1, 1 << 30, "default", false)
     );
-    assert_eq!(config.devices, DEVICES);
+    assert_eq!(config.devices, DEVICES[..DEFAULT_DEVICES]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn mistakes_are_sentences() {
     assert!(fail(&|o| o.report = Some("/nonexistent/report".into())).contains("directory does not exist"));
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["disk".into()])),
-        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, or none"
+        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, loopback, or none"
     );
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["heartbeat".into(); 2])),
@@ -122,4 +122,17 @@ fn none_is_an_empty_list_of_devices() {
     let (_directory, options) = machine();
     let none = Options { devices: Some(vec![NO_DEVICES.into()]), ..options };
     assert!(none.check().unwrap().devices.is_empty());
+}
+
+#[test]
+fn the_loopback_device_is_there_when_asked_for_in_either_way() {
+    let (_directory, options) = machine();
+    let devices = |names: Option<&[&str]>, loopback| {
+        let devices = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        Options { devices, loopback, ..options.clone() }.check().unwrap().devices
+    };
+    assert_eq!(devices(None, true), DEVICES);
+    assert_eq!(devices(Some(&[NO_DEVICES]), true), [LOOPBACK]);
+    assert_eq!(devices(Some(&["loopback", "heartbeat"]), true), ["loopback", "heartbeat"]);
+    assert_eq!(devices(Some(&["heartbeat", "loopback"]), false), ["heartbeat", "loopback"]);
 }

@@ -23,6 +23,7 @@
 pub mod bus;
 pub mod channel;
 pub mod gpadl;
+mod needs;
 pub mod protocol;
 pub mod ring;
 pub mod server;

@@ -18,6 +18,7 @@ use crate::packages::Packages;
 use crate::session::Session;
 use crate::vm::Vm;
 use crate::vmm::{Guest, Vmm};
+use crate::wire::Program;
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.
@@ -91,15 +92,15 @@ impl Lab {
     pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
         let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
-        let program = guest.clone().append(&self.wishes.append).program(
-            self.wishes.vmm,
-            &self.busman,
-            &self.images,
-            &report,
-        )?;
+        let program = self.program(guest, &report)?;
         let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
         writeln!(transcript, "$ {} {:?}", program.path.display(), program.args)?;
         Vm::start(self.session()?, program, report, transcript)
+    }
+
+    /// The VMM's command line for a guest.
+    pub fn program(&self, guest: &Guest, report: &Path) -> Result<Program> {
+        guest.clone().append(&self.wishes.append).program(self.wishes.vmm, &self.busman, &self.images, report)
     }
 
     fn transcript(&self) -> PathBuf {

@@ -43,8 +43,11 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     let mut parts = Vec::new();
     if family.is_none() {
         parts.push(command("format", &["fmt", "--all", "--check"])?);
-        parts.push(command("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?);
-        parts.push(command("documentation", &["doc", "--workspace", "--no-deps"])?);
+        parts.push(command(
+            "lints",
+            &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        )?);
+        parts.push(command("documentation", &["doc", "--workspace", "--no-deps", "--all-features"])?);
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
         parts.push(dissector()?);
     }

@@ -42,6 +42,7 @@ pub struct Guest {
     once: bool,
     trace: bool,
     command_line: String,
+    hyperv: Option<String>,
 }
 
 impl Guest {
@@ -55,6 +56,7 @@ impl Guest {
             once: false,
             trace: false,
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
+            hyperv: None,
         }
     }
 
@@ -87,6 +89,11 @@ impl Guest {
     pub fn append(mut self, words: &str) -> Self {
         let _ = write!(self.command_line, " {words}");
         self
+    }
+
+    /// Sets busman's list of Hyper-V features; QEMU's is fixed.
+    pub fn hyperv(self, list: &str) -> Self {
+        Self { hyperv: Some(list.to_owned()), ..self }
     }
 
     /// The command line of this guest.
@@ -122,6 +129,9 @@ impl Guest {
         args.push(text(report));
         if self.once {
             args.push("--once".into());
+        }
+        if let Some(list) = &self.hyperv {
+            args.extend(["--hyperv".into(), list.clone()]);
         }
         if self.trace {
             let trace = text(&report.with_extension("pcapng"));

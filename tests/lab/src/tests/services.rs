@@ -51,7 +51,7 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     vm.run_for(Duration::from_secs(5))?;
     vm.tell("deafen")?;
     vm.expect("lab: ready")?;
-    vm.expect_log("heart")?;
+    vm.expect_log("The guest's heartbeat is lost")?;
     // The first request to end asks the guest, which cannot hear it; the second one does not ask.
     vm.terminate()?;
     vm.terminate()?;
@@ -59,7 +59,6 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     let report = outcome.report()?;
     let heartbeat = report.heartbeat.context("the report has no heartbeat")?;
     ensure!(heartbeat.beats >= 2, "only {} heartbeats came", heartbeat.beats);
-    ensure!(heartbeat.pulse == "lost", "the report says of the heartbeat: {}", heartbeat.pulse);
     Ok(())
 }
 
