@@ -14,7 +14,7 @@ use devices::vmbus::ring::{Incoming, Outgoing, PacketBuffer, PacketOut, RingPage
 use devices::vmbus::synic::Synic;
 use vm_memory::GuestAddress;
 
-const RING_PAGES: u64 = 65;
+const RING_PAGES: usize = 65;
 const BATCH: usize = 8;
 const PAYLOADS: [usize; 3] = [64, 512, 4096];
 
@@ -26,9 +26,9 @@ struct Sides {
 }
 
 fn sides() -> Sides {
-    let ram = GuestRam::from_ranges(&[(GuestAddress(0), 2 * RING_PAGES as usize * PAGE_SIZE)]).expect("RAM");
-    let ring = |first: u64| {
-        let pfns: Vec<u64> = (first..first + RING_PAGES).collect();
+    let ram = GuestRam::from_ranges(&[(GuestAddress(0), 2 * RING_PAGES * PAGE_SIZE)]).expect("RAM");
+    let ring = |first: usize| {
+        let pfns: Vec<u64> = (first..first + RING_PAGES).map(|pfn| pfn as u64).collect();
         RingPages::new(Pages::resolve(&ram, &pfns).expect("pages")).expect("ring")
     };
     let (from_guest, to_guest) = (ring(0), ring(RING_PAGES));

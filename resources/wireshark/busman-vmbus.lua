@@ -208,7 +208,8 @@ local function uint(range)
     return math.floor(range:le_uint())
 end
 
--- Walks over a piece of a record from its start. What would be behind the piece's end is nil, and noted once.
+-- Walks over a piece of a record from its start. What would be behind the piece's end is nil, and noted once: a guest
+-- may say anything.
 local Reader = {}
 Reader.__index = Reader
 
@@ -220,8 +221,11 @@ function Reader:left()
     return self.buffer:len() - self.at
 end
 
--- The next bytes.
+-- The next bytes; nil also of none, for which Wireshark has no range.
 function Reader:take(size)
+    if size == 0 then
+        return nil
+    end
     if self.ended or size > self:left() then
         if not self.ended then
             self.tree:add_proto_expert_info(short)

@@ -3,84 +3,27 @@
 //! Needs tshark, and therefore runs only when asked for: `cargo test -p devices --features testing --test trace --
 //! --ignored`. `cargo lab test` asks for it, and installs tshark.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::Command;
+mod support;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use devices::guid::Guid;
 use devices::ic::heartbeat::Heartbeat;
-use devices::ic::protocol::{FLAG_RESPONSE, FLAG_TRANSACTION, IcHeader, IcVersion, Negotiate};
 use devices::ic::shutdown::{Shutdown, ShutdownKind};
-use devices::ic::timesync::{Moment, ReferenceClock, TimeSync};
-use devices::testing::{TestChannel, TestGuest};
-use devices::vmbus::channel::{
-    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, VmbusDevice,
-};
+use devices::ic::timesync::TimeSync;
+use devices::vmbus::channel::OfferFlags;
 use devices::vmbus::protocol::{self, ChannelName, FeatureFlags, Version, message_type};
-use devices::vmbus::ring::protocol::{PacketType, PipeHeader, TransferPageRange};
+use devices::vmbus::ring::protocol::{PacketType, TransferPageRange};
 use devices::vmbus::ring::{PacketOut, gpa_direct_extension, transfer_page_extension};
-use devices::vmbus::trace::{TraceFile, TracedPackets};
-use vmm_sys_util::tempdir::TempDir;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use devices::vmbus::trace::TracedPackets;
+use zerocopy::{FromZeros, IntoBytes};
 
-const DISSECTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../resources/wireshark/busman-vmbus.lua");
-
-/// A trace that was made by `talk`.
-struct Traced {
-    directory: TempDir,
-}
-
-impl Traced {
-    fn new(packets: TracedPackets, talk: impl FnOnce(&mut TestGuest)) -> Self {
-        let directory = TempDir::new_with_prefix("/tmp/busman-trace").unwrap();
-        let traced = Traced { directory };
-        let trace = TraceFile::start(File::create(traced.file()).unwrap(), packets, 1 << 20).unwrap();
-        let mut guest = TestGuest::default();
-        guest.bus.trace(trace.tracer());
-        talk(&mut guest);
-        drop(guest);
-        traced
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.as_path().join("t.pcapng")
-    }
-
-    /// What tshark prints.
-    fn tshark(&self, arguments: &[&str]) -> String {
-        let mut tshark = Command::new("tshark");
-        tshark.arg("-X").arg(format!("lua_script:{DISSECTOR}")).arg("-r").arg(self.file()).args(arguments);
-        let output = tshark.output().expect("tshark must be installed: apt-get install tshark");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !errors.contains("Lua"), "{errors}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The info column of the records that a filter selects.
-    fn info(&self, filter: &str) -> Vec<String> {
-        let text = self.tshark(&["-Y", filter, "-T", "fields", "-e", "_ws.col.Info"]);
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// Everything about the records that a filter selects.
-    fn details(&self, filter: &str) -> String {
-        self.tshark(&["-V", "-Y", filter])
-    }
-}
-
-#[track_caller]
-fn assert_has(text: &str, lines: &[&str]) {
-    for line in lines {
-        assert!(text.contains(line), "{line:?} is not in:\n{text}");
-    }
-}
+use support::{Clock, ECHO, Echo, Garbage, HEARTBEAT, SHUTDOWN, Traced, assert_has, negotiate};
 
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
 fn the_life_of_a_channel_reads_like_a_story() {
-    let traced = Traced::new(TracedPackets::All, |guest| {
+    let traced = Traced::new(TracedPackets::All, |guest, _| {
         guest.bus.add(Heartbeat::device().0).unwrap();
         guest.connect(Version::V5_3);
         let offer = guest.offers()[0];
@@ -114,22 +57,6 @@ fn the_life_of_a_channel_reads_like_a_story() {
     // The channel's thread may be faster than the answer to OPEN_CHANNEL.
     assert_eq!(traced.info("vmbus.kind == 0"), messages);
     assert_eq!(traced.info("vmbus.kind == 1"), packets);
-}
-
-/// Answers a service's negotiation with the newest framework and the second of its versions.
-fn negotiate(channel: &mut TestChannel) {
-    let negotiation = channel.receive(|packet| packet.payload.to_vec());
-    let (_, rest) = PipeHeader::read_from_prefix(&negotiation[..]).unwrap();
-    let (mut header, rest) = IcHeader::read_from_prefix(rest).unwrap();
-    let (_, rest) = Negotiate::read_from_prefix(rest).unwrap();
-    let (versions, _) = <[IcVersion; 4]>::read_from_prefix(rest).unwrap();
-    header.size = 16.into();
-    header.flags = FLAG_TRANSACTION | FLAG_RESPONSE;
-    let count = Negotiate { framework_count: 1.into(), version_count: 1.into(), reserved: 0.into() };
-    let chosen = [versions[1], versions[3]];
-    let pipe = PipeHeader::data(36);
-    let pieces = [pipe.as_bytes(), header.as_bytes(), count.as_bytes(), chosen.as_bytes()];
-    channel.send(&PacketOut::in_band(0, &pieces));
 }
 
 /// The names of all control messages, from number 1 on, and of one that is none.
@@ -169,18 +96,16 @@ const NAMES: [&str; 30] = [
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
 fn every_control_message_has_its_name_and_fields() {
-    let traced = Traced::new(TracedPackets::None, |_| ());
-    let trace = TraceFile::start(File::create(traced.file()).unwrap(), TracedPackets::None, 1 << 20).unwrap();
-    let tracer = trace.tracer();
-    for message_type in 1..=30 {
-        // A body of bytes 1, 2, 3 …: as long as any message's, and no two fields alike.
-        let header = protocol::Header { message_type: message_type.into(), padding: 0.into() };
-        let body: Vec<u8> = (1..=200).collect();
-        let message = [header.as_bytes(), &body].concat();
-        tracer.from_guest(4, &message);
-        tracer.to_guest(1, 2, &message[..8]);
-    }
-    drop(trace);
+    let traced = Traced::new(TracedPackets::None, |_, tracer| {
+        for message_type in 1..=30 {
+            // A body of bytes 1, 2, 3 …: as long as any message's, and no two fields alike.
+            let header = protocol::Header { message_type: message_type.into(), padding: 0.into() };
+            let body: Vec<u8> = (1..=200).collect();
+            let message = [header.as_bytes(), &body].concat();
+            tracer.from_guest(4, &message);
+            tracer.to_guest(1, 2, &message[..8]);
+        }
+    });
     let info = traced.info("vmbus");
     let (whole, short): (Vec<_>, Vec<_>) =
         info.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
@@ -213,7 +138,7 @@ fn every_control_message_has_its_name_and_fields() {
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
 fn refusals_and_the_newest_version_stand_out() {
-    let traced = Traced::new(TracedPackets::None, |guest| {
+    let traced = Traced::new(TracedPackets::None, |guest, _| {
         guest.bus.add(Heartbeat::device().0).unwrap();
         let mut contact = protocol::InitiateContact2::new_zeroed();
         contact.contact.version = Version::V6_0.0.into();
@@ -239,50 +164,12 @@ fn refusals_and_the_newest_version_stand_out() {
     assert_has(&traced.details("vmbus.type == 15"), &["Feature flags: 0x00000008"]);
 }
 
-const SHUTDOWN: Guid = Guid::parse("0e0b6031-5213-4934-818b-38d90ced39db");
-const ECHO: Guid = Guid::parse("6e9ee4a4-1bb1-4d2f-9d1e-0d0f0c0b0a09");
-
-/// Completes every packet with its payload.
-#[derive(Debug)]
-struct Echo;
-
-impl VmbusDevice for Echo {
-    type Worker = Echo;
-
-    fn offer(&self) -> Offer {
-        Offer {
-            name: "echo".into(),
-            interface: ECHO,
-            instance: ECHO,
-            sub_channel: 0,
-            flags: OfferFlags::empty(),
-            mmio_megabytes: 0,
-            user_data: [0; 120],
-        }
-    }
-
-    fn open(&mut self, _: &Opening) -> Result<Echo, ChannelError> {
-        Ok(Echo)
-    }
-
-    fn closed(&mut self, _: Option<Echo>) {}
-}
-
-impl ChannelWorker for Echo {
-    fn doorbell(&mut self, channel: &mut Channel) -> Result<(), ChannelError> {
-        channel.receive(|packet, replies| {
-            let _ = replies.send(&PacketOut::completion(packet.transaction_id, &[packet.payload]))?;
-            Ok(Flow::Continue)
-        })
-    }
-}
-
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
 fn ranges_of_packets_are_shown_page_by_page() {
     let packets = TracedPackets::Of(["echo".to_owned()].into());
-    let traced = Traced::new(packets, |guest| {
-        guest.bus.add(Echo).unwrap();
+    let traced = Traced::new(packets, |guest, _| {
+        guest.bus.add(Echo(ECHO, OfferFlags::empty())).unwrap();
         let offer = guest.connect_to(ECHO);
         let mut channel = guest.open(&offer, 8, 8);
         let (mut gpa, mut transfer) = (Vec::new(), Vec::new());
@@ -327,7 +214,7 @@ fn ranges_of_packets_are_shown_page_by_page() {
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
 fn services_requests_are_shown_in_words() {
-    let traced = Traced::new(TracedPackets::All, |guest| {
+    let traced = Traced::new(TracedPackets::All, |guest, _| {
         let (shutdown, handle) = Shutdown::device().unwrap();
         guest.bus.add(shutdown).unwrap();
         guest.bus.add(TimeSync::device(Arc::new(Clock))).unwrap();
@@ -351,11 +238,40 @@ fn services_requests_are_shown_in_words() {
     assert_has(&traced.details("vmbus.ic.type == 4"), &["Host's time: Nov 14, 2023 22:13:20"]);
 }
 
-#[derive(Debug)]
-struct Clock;
-
-impl ReferenceClock for Clock {
-    fn now(&self) -> Moment {
-        Moment { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), reference: 12345 }
-    }
+#[test]
+#[ignore = "needs tshark: apt-get install tshark"]
+fn garbage_breaks_nothing_in_the_dissector() {
+    let traced = Traced::new(TracedPackets::All, |guest, tracer| {
+        guest.bus.add(Echo(HEARTBEAT, OfferFlags::NAMED_PIPE_MODE)).unwrap();
+        let offer = guest.connect_to(HEARTBEAT);
+        let mut channel = guest.open(&offer, 8, 8);
+        let mut garbage = Garbage(1);
+        for _ in 0..300 {
+            let (extension, payload) = (garbage.bytes(64), garbage.bytes(120));
+            // A pipe header and the start of a service's message in front of half of them.
+            let kind = garbage.byte(6);
+            let service = [1, 0, 0, 0, 90, 0, 0, 0, 3, 0, 0, 0, kind, 0, 3, 0, 0, 0, 64, 0];
+            let start = if garbage.number(2) == 0 { &service[..] } else { &[] };
+            let packet = PacketOut {
+                kind: PacketType(5 + u16::from(garbage.byte(8))),
+                transaction_id: garbage.number(1 << 32),
+                completion_requested: garbage.number(2) == 0,
+                extension: &extension,
+                payload: &[start, &payload],
+            };
+            channel.send(&packet);
+            channel.receive(|_| ());
+        }
+        for _ in 0..1000 {
+            let header =
+                protocol::Header { message_type: u32::from(garbage.byte(31)).into(), padding: 0.into() };
+            let message = [header.as_bytes(), &garbage.bytes(232)].concat();
+            // Some are cut short, in or behind the header.
+            let len = usize::from(garbage.byte(255)).min(message.len());
+            tracer.from_guest(4, &message[..len]);
+        }
+    });
+    // tshark() fails on any error of the script.
+    assert!(traced.details("vmbus").len() > 1_000_000);
+    assert!(traced.info("vmbus").len() > 1600);
 }
