@@ -19,6 +19,7 @@ use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
 use super::synic::{SignalError, Synic};
+use super::trace::ChannelTrace;
 use crate::guest_debug;
 use crate::guid::Guid;
 use crate::hvdef::VMBUS_SINT;
@@ -178,6 +179,7 @@ pub struct Channel {
     counters: Arc<ChannelCounters>,
     /// The doorbell handler is to be called again.
     again: bool,
+    trace: Option<ChannelTrace>,
 }
 
 impl Channel {
@@ -198,7 +200,13 @@ impl Channel {
             interrupt,
             counters,
             again: false,
+            trace: None,
         })
+    }
+
+    /// Has every packet recorded from now on.
+    pub(super) fn record(&mut self, trace: Option<ChannelTrace>) {
+        self.trace = trace;
     }
 
     /// Hands every packet of the guest to `take`, together with a way to answer, until the ring is empty or
@@ -211,15 +219,19 @@ impl Channel {
         &mut self,
         mut take: impl FnMut(&Packet<'_>, &mut Replies<'_>) -> Result<Flow, ChannelError>,
     ) -> Result<(), ChannelError> {
-        let Channel { incoming, outgoing, buffer, interrupt, counters, again } = self;
+        let Channel { incoming, outgoing, buffer, interrupt, counters, again, trace } = self;
+        let trace = trace.as_ref();
         let mut flow = Flow::Continue;
         let mut taken = 0;
         while flow == Flow::Continue {
             incoming.mask()?;
             let mut replies =
-                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
+                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters, trace };
             while flow == Flow::Continue {
                 let Some(packet) = incoming.next(buffer)? else { break };
+                if let Some(trace) = trace {
+                    trace.received(&packet);
+                }
                 flow = take(&packet, &mut replies)?;
                 taken += 1;
                 if taken == RECEIVE_LIMIT && flow == Flow::Continue {
@@ -254,8 +266,8 @@ impl Channel {
         &mut self,
         write: impl FnOnce(&mut Replies<'_>) -> Result<T, ChannelError>,
     ) -> Result<T, ChannelError> {
-        let Channel { outgoing, interrupt, counters, .. } = self;
-        let written = write(&mut Replies { outgoing, interrupt, counters })?;
+        let Channel { outgoing, interrupt, counters, trace, .. } = self;
+        let written = write(&mut Replies { outgoing, interrupt, counters, trace: trace.as_ref() })?;
         self.flush()?;
         Ok(written)
     }
@@ -266,7 +278,7 @@ impl Channel {
         self.again = true;
     }
 
-    pub(super) fn take_again(&mut self) -> bool {
+    pub(crate) fn take_again(&mut self) -> bool {
         std::mem::take(&mut self.again)
     }
 
@@ -294,6 +306,7 @@ pub struct Replies<'a> {
     outgoing: &'a mut Outgoing<RingPages>,
     interrupt: &'a Interrupt,
     counters: &'a ChannelCounters,
+    trace: Option<&'a ChannelTrace>,
 }
 
 impl Replies<'_> {
@@ -304,7 +317,12 @@ impl Replies<'_> {
     pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
         loop {
             match self.outgoing.write(packet) {
-                Ok(()) => return Ok(Sent::Yes),
+                Ok(()) => {
+                    if let Some(trace) = self.trace {
+                        trace.sent(packet);
+                    }
+                    return Ok(Sent::Yes);
+                }
                 Err(WriteError::Full { need, .. }) => {
                     // The guest makes room only by reading what it can see.
                     if self.outgoing.commit()? {

@@ -28,7 +28,7 @@ impl RingNeeds {
         RingNeeds { from_guest: need, to_guest: need }
     }
 
-    pub(super) fn check(self, from_guest: &RingPages, to_guest: &RingPages) -> Result<(), RingTooSmall> {
+    pub(crate) fn check(self, from_guest: &RingPages, to_guest: &RingPages) -> Result<(), RingTooSmall> {
         check("outgoing", self.from_guest, from_guest)?;
         check("incoming", self.to_guest, to_guest)
     }

@@ -23,6 +23,7 @@ mod suite;
 mod table;
 mod terminal;
 mod tests;
+mod tshark;
 mod vm;
 mod vmm;
 mod wire;

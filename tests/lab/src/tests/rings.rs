@@ -23,6 +23,10 @@ pub const TESTS: &[Test] = &[
 pub const SIZES: [(u32, u32); 8] =
     [(2, 2), (2, 9), (9, 2), (3, 5), (17, 128), (512, 2), (2, 512), (512, 512)];
 
+/// What a hostile guest may leave behind in busman's memory: far more than its budgets allow, far less than a leak
+/// for each of its messages would be.
+const MOST_GROWTH_KIB: u64 = 16 << 10;
+
 /// Runs a guest that loads the ring probe as `load` wishes.
 fn with_guest(lab: &mut Lab, load: impl FnOnce(&mut Vm<'_>) -> Result<()>) -> Result<Report> {
     let guest = probe::guest(lab)?;
@@ -72,7 +76,7 @@ fn refused(lab: &mut Lab) -> Result<()> {
         for (incoming, outgoing, side) in [(2, 9, "incoming"), (9, 2, "outgoing")] {
             vm.tell(&format!("mode=refused payload=8192 in={incoming} out={outgoing}"))?;
             vm.expect("lab: probe refused ")?;
-            let reason = vm.expect_log("loopback")?;
+            let reason = vm.expect_log("of loopback cannot be opened: ")?;
             ensure!(reason.contains(side), "the host does not name the {side} ring: {reason:?}");
             vm.expect("lab: probe ok ")?;
             vm.expect("lab: ready")?;
@@ -88,11 +92,14 @@ fn refused(lab: &mut Lab) -> Result<()> {
 fn hostile(lab: &mut Lab) -> Result<()> {
     with_guest(lab, |vm| {
         vm.expect_log("The guest's heart beats")?;
+        let memory = vm.sample()?.overhead_kib;
         for seed in 1..=2 {
             vm.tell(&format!("mode=hostile packets=3000 seed={seed}"))?;
             vm.expect("lab: probe survived ")?;
             vm.expect("lab: ready")?;
         }
+        let grown = vm.sample()?.overhead_kib.saturating_sub(memory);
+        ensure!(grown < MOST_GROWTH_KIB, "busman has {grown} KiB more than before");
         let said = probe::load(vm, "in=3 out=5")?;
         probe::check(&probe::table(vm, "loopback")?, &said)?;
         let before = probe::table(vm, "heartbeat")?.packets;
@@ -106,8 +113,8 @@ fn hostile(lab: &mut Lab) -> Result<()> {
 
 /// Exits to user space do not grow with the number of packets.
 fn no_exits(lab: &mut Lab) -> Result<()> {
-    let few = with_guest(lab, |vm| probe::load(vm, "packets=100 wraps=0").map(drop))?;
-    let many = with_guest(lab, |vm| probe::load(vm, "packets=20000 wraps=0").map(drop))?;
+    let few = with_guest(lab, |vm| probe::load(vm, "packets=100 wraps=0 payload=512").map(drop))?;
+    let many = with_guest(lab, |vm| probe::load(vm, "packets=20000 wraps=0 payload=512").map(drop))?;
     let exits = |report: &Report| report.exits().values().sum::<u64>();
     let packets = |report: &Report| -> Result<u64> {
         let channel = report.channel("loopback")?;
