@@ -55,7 +55,7 @@ fn each(test: impl Fn(Subject)) {
 /// Something comes from the device within a while: services speak first, the loopback device answers an echo.
 fn speaks(channel: &mut TestChannel) -> bool {
     let mut echo = [0; 24];
-    echo[0] = operation::ECHO as u8;
+    echo[..4].copy_from_slice(&operation::ECHO.to_le_bytes());
     if channel.interface() == INTERFACE {
         channel.send(&PacketOut::in_band(1, &[&echo]));
     }
