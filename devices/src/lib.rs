@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`vmbus`] (the bus: control plane, rings, channels), then one device folder, for
 //! instance [`ic`]. Nothing in here knows a hypervisor or a command line: the hypervisor's part is behind
-//! [`vmbus::synic::Synic`], which `busman` implements on KVM and [`testing`] implements in memory.
+//! [`vmbus::synic::Synic`], which `busman` implements on KVM and `testing` implements in memory.
 //!
 //! | module | what it holds |
 //! |---|---|
