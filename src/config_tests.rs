@@ -21,24 +21,7 @@ fn a_kernel_is_enough() {
         (config.cpus, config.memory, config.hyperv.as_str(), config.once),
         (1, 1 << 30, "default", false)
     );
-    assert_eq!(config.devices, DEVICES);
-}
-
-#[test]
-fn sizes_have_units_and_limits() {
-    for (text, bytes) in
-        [("64M", 64 * MIB), ("512m", 512 * MIB), ("2G", 2 << 30), ("2GiB", 2 << 30), ("4T", 4 << 40)]
-    {
-        assert_eq!(text.parse(), Ok(MemorySize(bytes)), "{text}");
-    }
-    let error = |text: &str| text.parse::<MemorySize>().unwrap_err().to_string();
-    assert_eq!(error("512"), "512 has no unit; write 512M or 512G");
-    assert_eq!(error("63M"), "63M is too little memory; the least is 64M");
-    assert_eq!(error("5T"), "5T is too much memory; the most is 4T");
-    assert_eq!(error("99999999999999G"), "99999999999999G is too much memory; the most is 4T");
-    for text in ["", "G", "1.5G", "-1G", "2 G", "2X", "99999999999999999999G", "2Gé"] {
-        assert!(error(text).contains("is no size"), "{text}");
-    }
+    assert_eq!(config.devices, DEVICES[..DEFAULT_DEVICES]);
 }
 
 #[test]
@@ -96,12 +79,42 @@ fn mistakes_are_sentences() {
     assert!(fail(&|o| o.report = Some("/nonexistent/report".into())).contains("directory does not exist"));
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["disk".into()])),
-        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, or none"
+        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, loopback, or none"
     );
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["heartbeat".into(); 2])),
         "Device heartbeat is named twice in --devices"
     );
+    assert_eq!(
+        fail(&|o| o.trace_packets = Some(vec!["all".into()])),
+        "--trace-packets is about a trace; name its file with --trace FILE.pcapng"
+    );
+    assert!(fail(&|o| o.trace_limit = Some(FileSize(1 << 20))).starts_with("--trace-limit is about a trace"));
+    assert!(fail(&|o| o.trace = Some("/nonexistent/t".into())).starts_with("Cannot write a trace to"));
+    assert_eq!(
+        fail(&|o| {
+            o.trace = Some(path.join("t.pcapng"));
+            o.trace_packets = Some(vec!["heartbeat".into(), "all".into()]);
+        }),
+        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, loopback, or all"
+    );
+}
+
+#[test]
+fn a_trace_is_of_messages_alone_unless_packets_are_asked_for() {
+    let (directory, options) = machine();
+    let file = directory.as_path().join("t.pcapng");
+    let trace = |packets: Option<&[&str]>| {
+        let packets = packets.map(|names| names.iter().map(ToString::to_string).collect());
+        let options = Options { trace: Some(file.clone()), trace_packets: packets, ..options.clone() };
+        options.check().unwrap().trace.unwrap()
+    };
+    let plain = trace(None);
+    assert_eq!((plain.file, plain.packets, plain.limit), (file.clone(), TracedPackets::None, 256 << 20));
+    assert_eq!(trace(Some(&["all"])).packets, TracedPackets::All);
+    let one = TracedPackets::Of(["heartbeat".to_owned()].into());
+    assert_eq!(trace(Some(&["heartbeat", "heartbeat"])).packets, one);
+    assert_eq!(options.check().unwrap().trace, None);
 }
 
 #[test]
@@ -109,4 +122,17 @@ fn none_is_an_empty_list_of_devices() {
     let (_directory, options) = machine();
     let none = Options { devices: Some(vec![NO_DEVICES.into()]), ..options };
     assert!(none.check().unwrap().devices.is_empty());
+}
+
+#[test]
+fn the_loopback_device_is_there_when_asked_for_in_either_way() {
+    let (_directory, options) = machine();
+    let devices = |names: Option<&[&str]>, loopback| {
+        let devices = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        Options { devices, loopback, ..options.clone() }.check().unwrap().devices
+    };
+    assert_eq!(devices(None, true), DEVICES);
+    assert_eq!(devices(Some(&[NO_DEVICES]), true), [LOOPBACK]);
+    assert_eq!(devices(Some(&["loopback", "heartbeat"]), true), ["loopback", "heartbeat"]);
+    assert_eq!(devices(Some(&["heartbeat", "loopback"]), false), ["heartbeat", "loopback"]);
 }

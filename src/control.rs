@@ -51,7 +51,8 @@ Ctrl-A r       ask the guest to reboot
 Ctrl-A x       stop the machine at once
 Ctrl-A t       print the table of channels
 Ctrl-A c       type a command: channels, shutdown, reboot, hibernate, stop,
-               remove NAME, add NAME (shutdown, heartbeat, timesync), help
+               remove NAME, add NAME (shutdown, heartbeat, timesync,
+               loopback), help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 

@@ -16,6 +16,7 @@ use devices::legacy::{
     self, ABSENT_PORTS, Absent, Cmos, MmioBus, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse,
     Serial,
 };
+use devices::loopback::Loopback;
 use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
 use devices::vmbus::synic::Synic;
@@ -61,6 +62,11 @@ pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
         add: Machine::add_heartbeat,
     },
     BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
+    BusDevice {
+        name: "loopback",
+        about: "a test driver's packets come back; there only when asked for",
+        add: Machine::add_loopback,
+    },
 ];
 
 /// Why there is no machine.
@@ -283,6 +289,12 @@ impl Machine {
     fn add_timesync(&mut self) -> Result<(), MachineError> {
         let device = TimeSync::device(Arc::new(KvmClock(Arc::clone(&self.vm))));
         self.bus.add(device).map_err(|source| MachineError::Bus { name: "timesync", source })?;
+        Ok(())
+    }
+
+    fn add_loopback(&mut self) -> Result<(), MachineError> {
+        let (device, _) = Loopback::device();
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "loopback", source })?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@
 //! | [`ratelimit`] | log lines that a guest can trigger |
 //! | [`vmbus`] | the bus |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
+//! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
 
@@ -29,6 +30,7 @@ pub mod guid;
 pub mod hvdef;
 pub mod ic;
 pub mod legacy;
+pub mod loopback;
 pub mod mem;
 pub mod ratelimit;
 #[cfg(any(test, feature = "testing"))]

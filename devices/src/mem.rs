@@ -4,13 +4,18 @@
 //! from then on a ring or a buffer is one run of bytes, however its pages lie in guest-physical memory. The
 //! memory stays the guest's: it may write to it at any moment, so nothing in here hands out a reference. Bytes
 //! are copied in and out, and words are read and written atomically. Copy first, then check the copy.
+//!
+//! [`Pages`] are for what lasts as long as a channel. What a single request names is used once: [`Pieces`] looks it
+//! up on the way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory, VolatileSlice,
+};
 
 /// All RAM of a guest; a clone shares it.
 pub type GuestRam = GuestMemoryMmap<()>;
@@ -186,6 +191,78 @@ impl Pages {
     }
 }
 
+/// Contiguous bytes of guest memory, at most a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'r>(VolatileSlice<'r>);
+
+impl Piece<'_> {
+    /// How many bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Copies them into the start of the buffer, as far as it goes, and returns the copy.
+    pub fn read<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
+        let len = self.size().min(buffer.len());
+        let (copy, _) = buffer.split_at_mut(len);
+        self.0.copy_to(copy);
+        copy
+    }
+
+    /// Copies bytes over the first of them, as far as either goes.
+    pub fn write(&self, bytes: &[u8]) {
+        self.0.copy_from(bytes);
+    }
+}
+
+/// Guest memory that one request names, as bytes: `len` of them from `offset` on in a list of pages.
+///
+/// Yields them page by page, each looked up when it is reached; nothing is allocated or kept. Ends with the first
+/// error. To touch all bytes or none, let a clone run through first.
+#[derive(Clone, Debug)]
+pub struct Pieces<'r, P> {
+    ram: &'r GuestRam,
+    pfns: P,
+    /// Into the next page; may be past its end.
+    offset: usize,
+    left: usize,
+}
+
+impl<'r, P: Iterator<Item = u64>> Pieces<'r, P> {
+    /// Names the bytes; touches nothing yet.
+    pub fn new(ram: &'r GuestRam, pfns: P, offset: usize, len: usize) -> Self {
+        Pieces { ram, pfns, offset, left: len }
+    }
+
+    fn find(&mut self) -> Result<Piece<'r>, MemError> {
+        let (offset, left) = (self.offset, self.left);
+        let past_the_pages = MemError::OutOfRange { offset, len: left, size: 0 };
+        let pfn = self.pfns.nth(offset / PAGE_SIZE).ok_or(past_the_pages)?;
+        let skip = offset % PAGE_SIZE;
+        let len = left.min(PAGE_SIZE - skip);
+        (self.offset, self.left) = (0, left - len);
+        let address = pfn.checked_mul(PAGE_SIZE as u64).and_then(|page| page.checked_add(skip as u64));
+        let address = address.ok_or(MemError::NotRam(pfn))?;
+        self.ram.get_slice(GuestAddress(address), len).map(Piece).map_err(|_| MemError::NotRam(pfn))
+    }
+}
+
+impl<'r, P: Iterator<Item = u64>> Iterator for Pieces<'r, P> {
+    type Item = Result<Piece<'r>, MemError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let found = self.find();
+        if found.is_err() {
+            self.left = 0;
+        }
+        Some(found)
+    }
+}
+
 fn find_page(ram: &GuestRam, pfn: u64) -> Option<(Arc<MmapRegion<()>>, usize)> {
     let address = pfn.checked_mul(PAGE_SIZE as u64)?;
     let (region, at) = ram.to_region_addr(GuestAddress(address))?;
@@ -237,6 +314,36 @@ mod tests {
         assert!(pages.read(2 * PAGE_SIZE, &mut byte).is_err());
         assert!(pages.load(2, Ordering::Relaxed).is_err());
         assert!(pages.load(2 * PAGE_SIZE, Ordering::Relaxed).is_err());
+    }
+
+    #[test]
+    fn pieces_are_the_bytes_of_a_request_in_its_order() {
+        let ram = ram();
+        Pages::resolve(&ram, &[7]).unwrap().write(4090, &[1, 2, 3, 4, 5, 6]).unwrap();
+        Pages::resolve(&ram, &[2]).unwrap().write(0, &[7, 8]).unwrap();
+        let mut bytes = Vec::new();
+        // The offset skips page 100, which is not RAM: only what is named is looked up.
+        for piece in Pieces::new(&ram, [100, 7, 2].into_iter(), PAGE_SIZE + 4092, 6) {
+            bytes.extend_from_slice(piece.unwrap().read(&mut [0; 8]));
+        }
+        assert_eq!(bytes, [3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn pieces_end_at_the_first_page_that_is_not_there() {
+        let ram = ram();
+        for pfn in [8, u64::MAX, u64::MAX / PAGE_SIZE as u64] {
+            let mut pieces = Pieces::new(&ram, [0, pfn, 1].into_iter(), 0, 3 * PAGE_SIZE);
+            assert!(pieces.next().unwrap().is_ok());
+            assert_eq!(pieces.next().unwrap().unwrap_err(), MemError::NotRam(pfn));
+            assert!(pieces.next().is_none());
+        }
+        // More bytes than pages.
+        let mut pieces = Pieces::new(&ram, [0].into_iter(), 1, PAGE_SIZE);
+        assert_eq!(pieces.next().unwrap().unwrap().size(), PAGE_SIZE - 1);
+        assert!(matches!(pieces.next(), Some(Err(MemError::OutOfRange { .. }))));
+        assert!(pieces.next().is_none());
+        assert!(Pieces::new(&ram, std::iter::empty(), usize::MAX, 0).next().is_none());
     }
 
     #[test]

@@ -7,7 +7,10 @@ use devices::guid::Guid;
 use devices::ic::heartbeat::Heartbeat;
 use devices::ic::shutdown::Shutdown;
 use devices::ic::timesync::{Moment, ReferenceClock, TimeSync};
+use devices::loopback::Loopback;
+use devices::loopback::protocol::{INTERFACE, operation};
 use devices::testing::{TestChannel, TestGuest};
+use devices::vmbus::bus::Bus;
 use devices::vmbus::channel::VmbusDevice;
 use devices::vmbus::protocol::{ChannelName, RescindChannelOffer, Version, message_type};
 use devices::vmbus::ring::protocol::PacketType;
@@ -29,24 +32,33 @@ struct Subject {
     guest: TestGuest,
     id: OfferId,
     interface: Guid,
+    /// Puts the device on the bus again.
+    add: Box<dyn Fn(&mut Bus) -> OfferId>,
 }
 
-fn subject(device: impl VmbusDevice + 'static) -> Subject {
+fn subject<D: VmbusDevice + 'static>(device: impl Fn() -> D + 'static) -> Subject {
     let mut guest = TestGuest::default();
-    let interface = device.offer().interface;
-    let id = guest.bus.add(device).unwrap();
-    Subject { guest, id, interface }
+    let interface = device().offer().interface;
+    let add = Box::new(move |bus: &mut Bus| bus.add(device()).unwrap());
+    let id = add(&mut guest.bus);
+    Subject { guest, id, interface, add }
 }
 
 /// Runs a test with every device.
 fn each(test: impl Fn(Subject)) {
-    test(subject(Shutdown::device().unwrap().0));
-    test(subject(Heartbeat::device().0));
-    test(subject(TimeSync::device(std::sync::Arc::new(Clock))));
+    test(subject(|| Shutdown::device().unwrap().0));
+    test(subject(|| Heartbeat::device().0));
+    test(subject(|| TimeSync::device(std::sync::Arc::new(Clock))));
+    test(subject(|| Loopback::device().0));
 }
 
-/// Something comes from the device within a while.
+/// Something comes from the device within a while: services speak first, the loopback device answers an echo.
 fn speaks(channel: &mut TestChannel) -> bool {
+    let mut echo = [0; 24];
+    echo[0] = operation::ECHO as u8;
+    if channel.interface() == INTERFACE {
+        channel.send(&PacketOut::in_band(1, &[&echo]));
+    }
     channel.try_receive(Instant::now() + Duration::from_secs(20), |_| ()).is_some()
 }
 
@@ -98,7 +110,7 @@ fn a_guest_that_makes_contact_again_finds_every_device() {
 
 #[test]
 fn a_device_that_is_removed_while_open_comes_back_when_it_is_added_again() {
-    each(|Subject { mut guest, id, interface }| {
+    each(|Subject { mut guest, id, interface, add }| {
         let offer = guest.connect_to(interface);
         let channel = guest.open(&offer, 4, 4);
         guest.bus.remove(id);
@@ -107,7 +119,7 @@ fn a_device_that_is_removed_while_open_comes_back_when_it_is_added_again() {
         guest.close(channel);
         guest.send(message_type::RELID_RELEASED, ChannelName { channel: rescind.channel }.as_bytes());
         assert!(guest.bus.channels().is_empty());
-        guest.bus.add(Heartbeat::device().0).unwrap();
+        add(&mut guest.bus);
         let again = guest.next_offer();
         let mut channel = guest.open(&again, 4, 4);
         assert!(speaks(&mut channel));

@@ -17,7 +17,7 @@ use super::protocol::{
 use crate::guest_warn;
 use crate::guid::Guid;
 use crate::vmbus::channel::{
-    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Sent, VmbusDevice,
+    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, RingNeeds, Sent, VmbusDevice,
 };
 use crate::vmbus::ring::protocol::{PipeHeader, PipeMessageType};
 use crate::vmbus::ring::{Packet, PacketOut, pipe_message};
@@ -42,6 +42,8 @@ pub trait Service: Debug + Send + 'static {
     const MESSAGE_TYPE: u16;
     /// Message versions that the service speaks, oldest first.
     const VERSIONS: &'static [IcVersion];
+    /// Bytes of the largest body that the service sends; the guest's answer is as large.
+    const BODY_MAX: usize;
 
     /// The guest chose a version: [`Service::request`] will be asked from now on.
     fn ready(&mut self, version: IcVersion);
@@ -105,6 +107,11 @@ impl<S: Service> VmbusDevice for IcDevice<S> {
             mmio_megabytes: 0,
             user_data,
         }
+    }
+
+    fn ring_needs(&self, _: &Opening) -> RingNeeds {
+        let body = S::BODY_MAX.max(negotiation(S::VERSIONS).len());
+        RingNeeds::of_payload(size_of::<PipeHeader>() + size_of::<IcHeader>() + body)
     }
 
     fn open(&mut self, _: &Opening) -> Result<IcWorker<S>, ChannelError> {

@@ -104,6 +104,7 @@ impl Service for Heartbeat {
     const INSTANCE: Guid = Guid::parse("fd149e91-82e0-4a7d-afa6-2a4166cbd7c0");
     const MESSAGE_TYPE: u16 = message_type::HEARTBEAT;
     const VERSIONS: &'static [IcVersion] = &[IcVersion::new(1, 0), IcVersion::new(3, 0)];
+    const BODY_MAX: usize = size_of::<Message>();
 
     fn ready(&mut self, _: IcVersion) {
         self.due = true;

@@ -107,6 +107,7 @@ impl Service for Shutdown {
     const MESSAGE_TYPE: u16 = message_type::SHUTDOWN;
     const VERSIONS: &'static [IcVersion] =
         &[IcVersion::new(1, 0), IcVersion::new(3, 0), IcVersion::new(3, 1), IcVersion::new(3, 2)];
+    const BODY_MAX: usize = size_of::<ShutdownMessage>();
 
     fn ready(&mut self, _: IcVersion) {
         self.shared.listening.store(true, Ordering::Release);

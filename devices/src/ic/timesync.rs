@@ -65,6 +65,7 @@ impl Service for TimeSync {
     const INSTANCE: Guid = Guid::parse("2dd1ce17-079e-403c-b352-a1921ee207ee");
     const MESSAGE_TYPE: u16 = message_type::TIME_SYNC;
     const VERSIONS: &'static [IcVersion] = &[IcVersion::new(1, 0), IcVersion::new(3, 0), VERSION_4];
+    const BODY_MAX: usize = size_of::<TimeSyncV3>();
 
     fn ready(&mut self, version: IcVersion) {
         self.version = version;

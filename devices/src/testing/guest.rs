@@ -54,6 +54,8 @@ pub struct TestGuest {
     /// Messages that came while another was waited for.
     aside: Vec<TestMessage>,
     offered: Option<OfferSeen>,
+    /// What the guest's drivers tell the devices that they open.
+    pub user_data: [u8; 120],
 }
 
 impl Default for TestGuest {
@@ -70,7 +72,16 @@ impl TestGuest {
             GuestRam::from_ranges(&[(GuestAddress(0), RAM_PAGES * PAGE_SIZE)]).expect("memory for a guest");
         let synic = Arc::new(TestSynic::new(vp_count));
         let bus = Bus::new(ram.clone(), Arc::clone(&synic) as Arc<dyn Synic>).expect("a bus");
-        TestGuest { bus, synic, ram, next_page: 1, next_gpadl: 0xE1E10, aside: Vec::new(), offered: None }
+        TestGuest {
+            bus,
+            synic,
+            ram,
+            next_page: 1,
+            next_gpadl: 0xE1E10,
+            aside: Vec::new(),
+            offered: None,
+            user_data: [0; 120],
+        }
     }
 
     /// The guest's RAM.
@@ -85,10 +96,14 @@ impl TestGuest {
         self.next_page += pages as u64;
         assert!(self.next_page as usize <= RAM_PAGES, "the test guest is out of memory");
         let pfns: Vec<u64> = (first..self.next_page).collect();
-        for pfn in &pfns {
-            self.ram.write_slice(&[0; PAGE_SIZE], GuestAddress(pfn * PAGE_SIZE as u64)).expect("RAM");
+        for &pfn in &pfns {
+            self.zero(pfn);
         }
         pfns
+    }
+
+    fn zero(&self, pfn: u64) {
+        self.ram.write_slice(&[0; PAGE_SIZE], GuestAddress(pfn * PAGE_SIZE as u64)).expect("RAM");
     }
 
     /// Posts a message as it is and lets the bus work.
@@ -245,6 +260,9 @@ impl TestGuest {
     ) -> Result<TestChannel, u32> {
         let ring_gpadl = self.lend(offer.channel(), pfns);
         let (to_host, from_host) = pfns.split_at(outgoing_pages);
+        // The pages may have been rings before.
+        self.zero(to_host[0]);
+        self.zero(from_host[0]);
         let ring =
             |pfns: &[u64]| RingPages::new(Pages::resolve(&self.ram, pfns).expect("RAM")).expect("a ring");
         let outgoing = Outgoing::open(ring(to_host)).expect("an empty ring");
@@ -277,6 +295,7 @@ impl TestGuest {
         open.open_id = offer.offer.channel;
         open.ring_gpadl = ring_gpadl.into();
         open.downstream_page_offset = (outgoing_pages as u32).into();
+        open.user_data = self.user_data;
         self.send(message_type::OPEN_CHANNEL, open.as_bytes());
         let result: OpenChannelResult = self.receive(message_type::OPEN_CHANNEL_RESULT);
         assert_eq!(result.channel.get(), offer.channel());
@@ -307,16 +326,29 @@ pub struct TestChannel {
 }
 
 impl TestChannel {
+    /// The device's interface.
+    #[must_use]
+    pub fn interface(&self) -> Guid {
+        self.offer.offer.interface
+    }
+
     /// Sends a packet, waiting for room if need be, and rings as a guest does.
     pub fn send(&mut self, packet: &PacketOut<'_>) {
         let deadline = Instant::now() + PATIENCE;
+        while !self.try_send(packet) {
+            let flag = self.offer.channel() as u16;
+            assert!(self.synic.take_flag(0, flag, deadline), "the host makes no room");
+        }
+    }
+
+    /// Sends a packet and rings, if there is room; if not, the host will interrupt when there is.
+    pub fn try_send(&mut self, packet: &PacketOut<'_>) -> bool {
         loop {
             match self.outgoing.write(packet) {
                 Ok(()) => break,
                 Err(WriteError::Full { need, .. }) => {
                     if !self.outgoing.wait_for_room(need).expect("a sound ring") {
-                        let flag = self.offer.channel() as u16;
-                        assert!(self.synic.take_flag(0, flag, deadline), "the host makes no room");
+                        return false;
                     }
                 }
                 Err(error) => panic!("{error}"),
@@ -325,6 +357,7 @@ impl TestChannel {
         if self.outgoing.commit().expect("a sound ring") {
             assert!(self.synic.ring(self.offer.offer.connection_id.get()), "nobody hears the doorbell");
         }
+        true
     }
 
     /// Takes the next packet if it comes until then.

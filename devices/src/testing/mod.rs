@@ -4,6 +4,8 @@
 //! [`Bus`](crate::vmbus::bus::Bus) in front of it. It speaks the guest's side of the control protocol and plays the
 //! guest's role on rings with the same ring types over the same pages. It panics when the host breaks the
 //! protocol; that is what tests are for.
+//!
+//! [`TestWorker`] is less: one open channel, without bus and threads, for those who decide what happens when.
 
 #![expect(
     clippy::expect_used,
@@ -16,6 +18,8 @@
 
 mod guest;
 mod synic;
+mod worker;
 
 pub use guest::{OfferSeen, TestChannel, TestGuest};
 pub use synic::TestSynic;
+pub use worker::TestWorker;

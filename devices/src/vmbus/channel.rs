@@ -13,14 +13,17 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
 
+pub use super::needs::{RingNeeds, RingTooSmall};
+use super::protocol::Version;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
-use super::protocol::Version;
 use super::synic::{SignalError, Synic};
+use super::trace::ChannelTrace;
 use crate::guest_debug;
 use crate::guid::Guid;
 use crate::hvdef::VMBUS_SINT;
+use crate::mem::GuestRam;
 
 /// What a device offers to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +67,13 @@ pub trait VmbusDevice: Debug + Send {
     /// What the guest is offered. Asked once.
     fn offer(&self) -> Offer;
 
+    /// What packets its rings must be able to carry. Asked before each opening; a guest whose rings never could
+    /// is refused, and the log says why.
+    fn ring_needs(&self, opening: &Opening) -> RingNeeds {
+        let _ = opening;
+        RingNeeds::default()
+    }
+
     /// The guest opens the channel.
     ///
     /// # Errors
@@ -74,13 +84,15 @@ pub trait VmbusDevice: Debug + Send {
     fn closed(&mut self, worker: Option<Self::Worker>);
 }
 
-/// What a guest said when it opened a channel.
+/// What a guest said when it opened a channel, and what its device needs for it.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// Version of the guest's connection.
     pub version: Version,
     /// The guest driver's 120 bytes for the device.
     pub user_data: [u8; 120],
+    /// The guest's memory, for workers whose packets name pages of it; a clone shares it.
+    pub ram: GuestRam,
 }
 
 /// Serves an open channel. All calls come on the channel's thread, one at a time; none may block.
@@ -98,7 +110,7 @@ pub trait ChannelWorker: Debug + Send + 'static {
         self.doorbell(channel)
     }
 
-    /// The guest rang: there are packets, or there is room that the worker waited for.
+    /// The guest rang: there are packets, or there is room that the worker waited for. May also come for nothing.
     ///
     /// # Errors
     /// End this channel's service.
@@ -153,6 +165,10 @@ pub enum Flow {
     Pause,
 }
 
+/// Packets that one call of [`Channel::receive`] hands over before it makes way for timers and for the end of the
+/// channel, so that a guest that never stops sending cannot keep its worker from either.
+pub const RECEIVE_LIMIT: usize = 1024;
+
 /// Both rings of an open channel and the interrupt that goes with them.
 #[derive(Debug)]
 pub struct Channel {
@@ -161,6 +177,9 @@ pub struct Channel {
     buffer: PacketBuffer,
     interrupt: Arc<Interrupt>,
     counters: Arc<ChannelCounters>,
+    /// The doorbell handler is to be called again.
+    again: bool,
+    trace: Option<ChannelTrace>,
 }
 
 impl Channel {
@@ -180,11 +199,19 @@ impl Channel {
             buffer: PacketBuffer::new(),
             interrupt,
             counters,
+            again: false,
+            trace: None,
         })
     }
 
+    /// Has every packet recorded from now on.
+    pub(super) fn record(&mut self, trace: Option<ChannelTrace>) {
+        self.trace = trace;
+    }
+
     /// Hands every packet of the guest to `take`, together with a way to answer, until the ring is empty or
-    /// `take` pauses. Answers reach the guest in one batch at the end.
+    /// `take` pauses. Answers reach the guest in one batch at the end. After [`RECEIVE_LIMIT`] packets other events
+    /// have their turn before the worker's [`doorbell`](ChannelWorker::doorbell) is called again.
     ///
     /// # Errors
     /// A broken ring, or what `take` returns.
@@ -192,15 +219,25 @@ impl Channel {
         &mut self,
         mut take: impl FnMut(&Packet<'_>, &mut Replies<'_>) -> Result<Flow, ChannelError>,
     ) -> Result<(), ChannelError> {
-        let Channel { incoming, outgoing, buffer, interrupt, counters } = self;
+        let Channel { incoming, outgoing, buffer, interrupt, counters, again, trace } = self;
+        let trace = trace.as_ref();
         let mut flow = Flow::Continue;
+        let mut taken = 0;
         while flow == Flow::Continue {
             incoming.mask()?;
             let mut replies =
-                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters };
+                Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters, trace };
             while flow == Flow::Continue {
                 let Some(packet) = incoming.next(buffer)? else { break };
+                if let Some(trace) = trace {
+                    trace.received(&packet);
+                }
                 flow = take(&packet, &mut replies)?;
+                taken += 1;
+                if taken == RECEIVE_LIMIT && flow == Flow::Continue {
+                    *again = true;
+                    flow = Flow::Pause;
+                }
             }
             if incoming.commit()? {
                 interrupt.raise(counters);
@@ -218,10 +255,31 @@ impl Channel {
     /// # Errors
     /// A broken ring, or a packet that the ring can never carry.
     pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
-        let Channel { outgoing, interrupt, counters, .. } = self;
-        let sent = Replies { outgoing, interrupt, counters }.send(packet)?;
+        self.send_batch(|replies| replies.send(packet))
+    }
+
+    /// Lets `write` send any number of packets, which reach the guest in one batch at the end.
+    ///
+    /// # Errors
+    /// A broken ring, or what `write` returns.
+    pub fn send_batch<T>(
+        &mut self,
+        write: impl FnOnce(&mut Replies<'_>) -> Result<T, ChannelError>,
+    ) -> Result<T, ChannelError> {
+        let Channel { outgoing, interrupt, counters, trace, .. } = self;
+        let written = write(&mut Replies { outgoing, interrupt, counters, trace: trace.as_ref() })?;
         self.flush()?;
-        Ok(sent)
+        Ok(written)
+    }
+
+    /// Has the worker's [`doorbell`](ChannelWorker::doorbell) called again once other events have had their turn:
+    /// for work that would take long in one piece.
+    pub fn call_again(&mut self) {
+        self.again = true;
+    }
+
+    pub(crate) fn take_again(&mut self) -> bool {
+        std::mem::take(&mut self.again)
     }
 
     /// For guests that lose interrupts which come before they have seen OPEN_RESULT: interrupts once more if a
@@ -248,6 +306,7 @@ pub struct Replies<'a> {
     outgoing: &'a mut Outgoing<RingPages>,
     interrupt: &'a Interrupt,
     counters: &'a ChannelCounters,
+    trace: Option<&'a ChannelTrace>,
 }
 
 impl Replies<'_> {
@@ -258,7 +317,12 @@ impl Replies<'_> {
     pub fn send(&mut self, packet: &PacketOut<'_>) -> Result<Sent, ChannelError> {
         loop {
             match self.outgoing.write(packet) {
-                Ok(()) => return Ok(Sent::Yes),
+                Ok(()) => {
+                    if let Some(trace) = self.trace {
+                        trace.sent(packet);
+                    }
+                    return Ok(Sent::Yes);
+                }
                 Err(WriteError::Full { need, .. }) => {
                     // The guest makes room only by reading what it can see.
                     if self.outgoing.commit()? {

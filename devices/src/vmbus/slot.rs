@@ -8,12 +8,13 @@ use std::sync::Arc;
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::channel::{Channel, ChannelCounters, ChannelError, Interrupt, Opening, VmbusDevice};
+use super::channel::{Channel, ChannelCounters, ChannelError, Interrupt, Opening, RingTooSmall, VmbusDevice};
 use super::gpadl::GpadlId;
 use super::ring::{RingError, RingPages};
 use super::server::OpenRequest;
 use super::synic::Synic;
 use super::table::ChannelRow;
+use super::trace::ChannelTrace;
 use super::worker::{ChannelThread, Finished, Work};
 use crate::mem::{GuestRam, MemError, Pages};
 
@@ -29,6 +30,9 @@ pub enum OpenError {
     /// The rings are too small or their indices out of range.
     #[error("The rings are not usable")]
     Ring(#[from] RingError),
+    /// The device's packets could never be in a ring of that size.
+    #[error(transparent)]
+    TooSmall(#[from] RingTooSmall),
     /// The device refuses.
     #[error("The device refuses")]
     Device(#[from] ChannelError),
@@ -45,6 +49,7 @@ pub(super) trait AnySlot: Debug + Send {
         request: &OpenRequest,
         ram: &GuestRam,
         synic: &Arc<dyn Synic>,
+        trace: Option<ChannelTrace>,
         finished: Finished,
     ) -> Result<(), OpenError>;
     /// Asks the channel's thread to end; `false` if there is none.
@@ -100,6 +105,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         request: &OpenRequest,
         ram: &GuestRam,
         synic: &Arc<dyn Synic>,
+        trace: Option<ChannelTrace>,
         finished: Finished,
     ) -> Result<(), OpenError> {
         if self.running.is_some() {
@@ -108,11 +114,13 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         let (from_guest, to_guest) = request.ring_pfns();
         let from_guest = RingPages::new(Pages::resolve(ram, from_guest)?)?;
         let to_guest = RingPages::new(Pages::resolve(ram, to_guest)?)?;
+        let opening = Opening { version: request.version, user_data: request.user_data, ram: ram.clone() };
+        self.device.ring_needs(&opening).check(&from_guest, &to_guest)?;
         let counters = Arc::new(ChannelCounters::default());
         let interrupt = Arc::new(Interrupt::new(Arc::clone(synic), request.event_flag, request.target_vp));
-        let channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
+        let mut channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
+        channel.record(trace);
         let doorbell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let opening = Opening { version: request.version, user_data: request.user_data };
         let worker = self.device.open(&opening)?;
         // Bound before the guest learns that the channel is open: its first ring must not be lost.
         let connection_id = request.connection_id;

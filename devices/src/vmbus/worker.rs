@@ -26,7 +26,9 @@ const UNSTICK_AFTER: Duration = Duration::from_millis(100);
 const STOP: u32 = 0;
 const DOORBELL: u32 = 1;
 const UNSTICK: u32 = 2;
-const FIRST_SOURCE: u32 = 3;
+/// The worker asked to be called again, see [`Channel::call_again`].
+const AGAIN: u32 = 3;
+const FIRST_SOURCE: u32 = 4;
 
 /// Called on the channel's thread as its last act.
 pub type Finished = Box<dyn FnOnce() + Send>;
@@ -65,7 +67,8 @@ impl<W: ChannelWorker> ChannelThread<W> {
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let mut unstick = TimerFd::new()?;
         unstick.reset(UNSTICK_AFTER, None)?;
-        let event_loop = Loop { work, stop: stop.try_clone()?, unstick, ends: false };
+        let again = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let event_loop = Loop { work, stop: stop.try_clone()?, unstick, again, ends: false };
         let thread = Builder::new().name(name.to_owned()).stack_size(STACK_SIZE).spawn(move || {
             // Dropped last, also when the worker panics.
             let _finished = CallOnDrop(Some(finished));
@@ -100,6 +103,7 @@ struct Loop<W> {
     work: Work<W>,
     stop: EventFd,
     unstick: TimerFd,
+    again: EventFd,
     ends: bool,
 }
 
@@ -138,6 +142,10 @@ impl<W: ChannelWorker> Loop<W> {
             guest_warn!("Channel {name} is no longer served: {}", chain(&error));
             self.ends = true;
         }
+        if self.work.channel.take_again() {
+            // Fails only when the counter is at its end, and then the call is due already.
+            let _ = self.again.write(1);
+        }
     }
 
     fn handle(&mut self, data: u32) -> Result<(), ChannelError> {
@@ -154,6 +162,11 @@ impl<W: ChannelWorker> Loop<W> {
             UNSTICK => {
                 self.unstick.wait().map_err(io::Error::from)?;
                 channel.unstick()
+            }
+            AGAIN => {
+                // Cleared by every read; the loop is the only reader.
+                let _ = self.again.read();
+                worker.doorbell(channel)
             }
             source => worker.readable((source - FIRST_SOURCE) as usize, channel),
         }
@@ -173,6 +186,7 @@ impl<W: ChannelWorker> MutEventSubscriber for Loop<W> {
             Events::with_data(&self.stop, STOP, EventSet::IN),
             Events::with_data(&self.work.doorbell, DOORBELL, EventSet::IN),
             Events::with_data(&self.unstick, UNSTICK, EventSet::IN),
+            Events::with_data(&self.again, AGAIN, EventSet::IN),
         ];
         let sources = (FIRST_SOURCE..).zip(self.work.worker.sources());
         let sources = sources.map(|(data, fd)| Events::with_data_raw(fd, data, EventSet::IN));

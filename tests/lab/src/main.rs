@@ -22,6 +22,7 @@ mod suite;
 mod table;
 mod terminal;
 mod tests;
+mod tshark;
 mod vm;
 mod vmm;
 mod wire;

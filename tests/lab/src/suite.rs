@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
 use crate::tests::{FAMILIES, Family, Test};
-use crate::{busman, progress};
+use crate::{busman, packages, progress, tshark};
 
 /// What one part of the suite came to.
 struct Part {
@@ -50,6 +50,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         )?);
         parts.push(command("documentation", &["doc", "--workspace", "--no-deps", "--all-features"])?);
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
+        parts.push(dissector()?);
     }
     let families: Vec<&Family> =
         FAMILIES.iter().filter(|f| family.is_none_or(|name| name == f.name)).collect();
@@ -68,6 +69,16 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
     println!("\n{table}\n{passed} passed, {failed} failed");
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests that need tshark; without it they fail, and say so.
+fn dissector() -> Result<Part> {
+    if let Err(error) = packages::install_tools(&tshark::TOOLS) {
+        progress::say(&format!("No Wireshark: {error:#}"));
+    }
+    let test =
+        ["test", "--package", "devices", "--features", "testing", "--test", "trace", "--", "--ignored"];
+    command("Wireshark dissector", &test)
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

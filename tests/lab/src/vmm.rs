@@ -40,6 +40,7 @@ pub struct Guest {
     boot: Boot,
     kexec: bool,
     once: bool,
+    trace: bool,
     command_line: String,
     memory_mib: u32,
     hyperv: Option<String>,
@@ -54,6 +55,7 @@ impl Guest {
             boot: Boot::Pvh,
             kexec: false,
             once: false,
+            trace: false,
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
             memory_mib: 512,
             hyperv: None,
@@ -78,6 +80,11 @@ impl Guest {
     /// Lets a reset end the VMM instead of starting the guest again.
     pub fn once(self) -> Self {
         Self { once: true, ..self }
+    }
+
+    /// Records the bus and all packets beside the report, in a file that ends in `.pcapng`.
+    pub fn trace(self) -> Self {
+        Self { trace: true, ..self }
     }
 
     /// Adds to the kernel's command line; later words win.
@@ -131,6 +138,10 @@ impl Guest {
         }
         if let Some(list) = &self.hyperv {
             args.extend(["--hyperv".into(), list.clone()]);
+        }
+        if self.trace {
+            let trace = text(&report.with_extension("pcapng"));
+            args.extend(["--trace".into(), trace, "--trace-packets".into(), "all".into()]);
         }
         args
     }

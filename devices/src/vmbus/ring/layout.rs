@@ -72,6 +72,12 @@ impl RingPages {
         }
     }
 
+    /// Most bytes that one packet can take with its trailer.
+    #[must_use]
+    pub fn largest_packet(&self) -> u32 {
+        Area::of(self).largest_packet()
+    }
+
     /// Bytes until the end of the data area.
     fn to_end(&self, offset: u32) -> usize {
         self.data_size.saturating_sub(offset) as usize
@@ -132,6 +138,11 @@ impl Area {
     /// Most bytes that can be in the ring: a full ring must not look empty.
     pub(super) fn capacity(self) -> u32 {
         self.size - UNIT
+    }
+
+    /// Most bytes that one packet can take with its trailer: all of the ring, or what 16 bits of units can tell.
+    pub(super) fn largest_packet(self) -> u32 {
+        self.capacity().min((u32::from(u16::MAX) + 1) * UNIT)
     }
 
     /// Bytes from one index forward to another.

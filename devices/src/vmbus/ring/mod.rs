@@ -43,7 +43,7 @@ pub use layout::{RingMemory, RingPages};
 pub use outgoing::{Outgoing, WriteError};
 pub use packet::{
     GpaRange, GpaRanges, Packet, PacketBuffer, PacketError, PacketOut, TransferPages, gpa_direct_extension,
-    pipe_message, transfer_page_extension,
+    packet_bytes, pipe_message, transfer_page_extension,
 };
 use protocol::ControlWord;
 

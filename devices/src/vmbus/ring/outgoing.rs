@@ -164,7 +164,7 @@ impl<M: RingMemory> Outgoing<M> {
     /// Most bytes that one packet can take with its trailer.
     #[must_use]
     pub fn largest_packet(&self) -> u32 {
-        self.area.capacity().min((u32::from(u16::MAX) + 1) * UNIT)
+        self.area.largest_packet()
     }
 
     /// What was written so far.

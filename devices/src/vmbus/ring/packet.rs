@@ -2,7 +2,7 @@
 //!
 //! Devices use this: they look at a [`Packet`]'s payload, and at the guest memory that its extension names, and
 //! build a [`PacketOut`]. A packet that breaks its own format is a [`PacketError`]; the ring goes on, and the
-//! device decides whether it answers with a failure or gives up. Nothing in here touches shared memory.
+//! device decides whether it answers with a failure or gives up. Nothing in here touches the ring's memory.
 
 use thiserror::Error;
 use zerocopy::little_endian::U64;
@@ -12,7 +12,7 @@ use super::protocol::{
     DESCRIPTOR_SIZE, FLAG_COMPLETION_REQUESTED, GpaDirectHeader, GpaRangeHeader, PacketDescriptor,
     PacketTrailer, PacketType, PipeHeader, PipeMessageType, TransferPageHeader, TransferPageRange, UNIT,
 };
-use crate::mem::PAGE_SIZE;
+use crate::mem::{GuestRam, PAGE_SIZE, Pieces};
 
 const TRAILER: usize = size_of::<PacketTrailer>();
 
@@ -186,6 +186,14 @@ impl<'a> GpaRange<'a> {
     pub fn pfns(&self) -> impl ExactSizeIterator<Item = u64> + Clone + use<'a> {
         self.pfns.iter().map(|pfn| pfn.get())
     }
+
+    /// The bytes themselves, page by page.
+    pub fn pieces<'r>(
+        &self,
+        ram: &'r GuestRam,
+    ) -> Pieces<'r, impl ExactSizeIterator<Item = u64> + Clone + use<'a>> {
+        Pieces::new(ram, self.pfns(), self.offset as usize, self.len as usize)
+    }
 }
 
 /// What a [`PacketType::TRANSFER_PAGES`] packet refers to.
@@ -255,6 +263,12 @@ impl<'a> PacketOut<'a> {
         };
         Some((descriptor, (u32::from(length8) + 1) * UNIT))
     }
+}
+
+/// Bytes that a packet without extension takes in a ring, descriptor, padding and trailer included.
+#[must_use]
+pub const fn packet_bytes(payload: usize) -> usize {
+    DESCRIPTOR_SIZE as usize + payload.next_multiple_of(UNIT as usize) + TRAILER
 }
 
 /// Bytes of header and of the whole packet without its trailer, as the descriptor says.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Test, check_warnings};
 use crate::lab::Lab;
+use crate::tshark;
 use crate::vmm::Guest;
 
 pub const TESTS: &[Test] = &[
@@ -13,6 +14,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "every module unloaded and loaded 10 times", run: modules },
     Test { name: "a device removed and added", run: hot_plug },
     Test { name: "packets cost no exits", run: no_exits },
+    Test { name: "a trace of the bus has every packet and reads well", run: trace },
 ];
 
 /// A guest whose hv_vmbus can be unloaded: when it goes, Linux stops its timers, and lets others take over only if
@@ -86,5 +88,31 @@ fn no_exits(lab: &mut Lab) -> Result<()> {
     let heartbeat = report.channel("heartbeat")?;
     ensure!(heartbeat.packets_in >= 3, "only {} heartbeats came", heartbeat.packets_in);
     ensure!(heartbeat.exits == 0, "{} heartbeats cost {} exits", heartbeat.packets_in, heartbeat.exits);
+    Ok(())
+}
+
+/// What busman recorded, Wireshark reads: the guest's contact, its rings, and as many packets as the report counts.
+fn trace(lab: &mut Lab) -> Result<()> {
+    let outcome = lab.start(&Guest::new("facts").trace())?.finish_well()?;
+    let file = outcome.report.with_extension("pcapng");
+    let messages = tshark::info(&file, "vmbus.kind == 0")?;
+    for start in [
+        "INITIATE_CONTACT version 5.3, answers to VP ",
+        "VERSION_RESPONSE yes, post to connection id 4",
+        "OFFER_CHANNEL channel 1 ",
+        "GPADL_HEADER channel 1 (",
+        "OPEN_CHANNEL_RESULT channel 1 (",
+    ] {
+        let found = messages.iter().any(|line| line.starts_with(start));
+        ensure!(found, "no message in {} starts with {start:?}", file.display());
+    }
+    for channel in &outcome.report()?.channels {
+        let recorded = tshark::info(&file, &format!("frame.interface_name == \"{}\"", channel.device))?.len();
+        let counted = channel.packets_in + channel.packets_out;
+        ensure!(counted > 0, "{} was silent", channel.device);
+        ensure!(recorded as u64 == counted, "{}: {recorded} of {counted} packets", channel.device);
+    }
+    let odd = tshark::info(&file, "vmbus.short || vmbus.unknown || _ws.lua.error || _ws.malformed")?;
+    ensure!(odd.is_empty(), "records that are not understood: {}", odd.join(" | "));
     Ok(())
 }
