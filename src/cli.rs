@@ -19,6 +19,9 @@ Examples:
   Without direct timers, and without the clock service:
     busman run --config guest.toml --hyperv default,-stimer-direct --devices shutdown,heartbeat
 
+  With the bus recorded for Wireshark, and the packets of one device:
+    busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
+
 While the guest runs, Ctrl-A is the escape key: Ctrl-A h shows help, Ctrl-A s asks the guest to
 power off, Ctrl-A x stops at once. SIGTERM and SIGINT also ask; a second one stops at once.
 
@@ -80,7 +83,7 @@ pub fn completions(shell: Shell, out: &mut dyn Write) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MemorySize;
+    use crate::size::{FileSize, MemorySize};
     use clap::error::ErrorKind;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -103,7 +106,8 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --loopback --once --report r",
+             --devices shutdown,heartbeat --loopback --once --report r --trace t --trace-packets all \
+             --trace-limit 1G",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -116,6 +120,9 @@ mod tests {
             loopback: true,
             once: true,
             report: Some("r".into()),
+            trace: Some("t".into()),
+            trace_packets: Some(vec!["all".into()]),
+            trace_limit: Some(FileSize(1 << 30)),
         };
         assert_eq!(options, wanted);
     }

@@ -6,11 +6,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
+use devices::vmbus::trace::TracedPackets;
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::size::{FileSize, MemorySize};
 
 /// Devices on the bus that `--devices` can name. The last few are there only when they are asked for.
 pub const DEVICES: [&str; 4] = ["shutdown", "heartbeat", "timesync", LOOPBACK];
@@ -20,12 +22,10 @@ const DEFAULT_DEVICES: usize = 3;
 const LOOPBACK: &str = "loopback";
 /// The word for an empty list of devices.
 const NO_DEVICES: &str = "none";
-
-const MIB: u64 = 1 << 20;
-/// Less boots no current kernel.
-const MIN_MEMORY: u64 = 64 * MIB;
-/// Far above any host, far below what a processor can address.
-const MAX_MEMORY: u64 = 4 << 40;
+/// The word for every device, in `--trace-packets`.
+const ALL_DEVICES: &str = "all";
+/// Limit of a trace that the user does not limit, bytes.
+const TRACE_LIMIT: u64 = 256 << 20;
 
 /// A machine, ready to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,19 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// Devices on the bus, out of [`DEVICES`].
     pub devices: Vec<String>,
+    /// Where to record the bus, if it is to be recorded.
+    pub trace: Option<Trace>,
+}
+
+/// A recording of the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The file, in pcapng format.
+    pub file: PathBuf,
+    /// Channels whose packets are recorded too.
+    pub packets: TracedPackets,
+    /// Bytes at which recording stops.
+    pub limit: u64,
 }
 
 /// What the user gave; everything may be missing.
@@ -84,6 +97,15 @@ pub struct Options {
     /// Write a report in JSON to this file at the end: exits, channels, packets
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub report: Option<PathBuf>,
+    /// Record the bus's control messages in this file, for Wireshark
+    #[arg(long, value_name = "FILE.pcapng", help_heading = "Trace")]
+    pub trace: Option<PathBuf>,
+    /// Record the packets of these devices too, or of all
+    #[arg(long, value_name = "LIST", help_heading = "Trace", value_delimiter = ',')]
+    pub trace_packets: Option<Vec<String>>,
+    /// Size of the trace at which recording stops, while the guest goes on [default: 256M]
+    #[arg(long, value_name = "SIZE", help_heading = "Trace")]
+    pub trace_limit: Option<FileSize>,
 }
 
 /// Why a machine cannot be what the user asked for.
@@ -132,15 +154,26 @@ pub enum ConfigError {
         /// What was given.
         path: PathBuf,
     },
-    /// The report would be lost at the very end.
-    #[error("Cannot write a report to {}: its directory does not exist", .0.display())]
-    NoReportDirectory(PathBuf),
+    /// A file that could not be created, and whose absence would show at the very end.
+    #[error("Cannot write a {what} to {}: its directory does not exist", path.display())]
+    NoDirectory {
+        /// What would be written.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// A name that is no device.
     #[error("Unknown device {0:?}; devices are {list}, or none", list = DEVICES.join(", "))]
     UnknownDevice(String),
     /// A name given twice.
     #[error("Device {0} is named twice in --devices")]
     DeviceTwice(String),
+    /// Details of a trace that is not asked for.
+    #[error("--{0} is about a trace; name its file with --trace FILE.pcapng")]
+    NoTrace(&'static str),
+    /// A name that is no device, of those to be traced.
+    #[error("Cannot trace the packets of {0:?}; devices are {list}, or all", list = DEVICES.join(", "))]
+    UnknownTracedDevice(String),
 }
 
 impl Options {
@@ -154,7 +187,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        for file in [&mut options.kernel, &mut options.initrd, &mut options.report].into_iter().flatten() {
+        let Options { kernel, initrd, report, trace, .. } = &mut options;
+        for file in [kernel, initrd, report, trace].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         Ok(options)
@@ -174,6 +208,9 @@ impl Options {
             loopback: self.loopback || other.loopback,
             once: self.once || other.once,
             report: self.report.or(other.report),
+            trace: self.trace.or(other.trace),
+            trace_packets: self.trace_packets.or(other.trace_packets),
+            trace_limit: self.trace_limit.or(other.trace_limit),
         }
     }
 
@@ -188,12 +225,13 @@ impl Options {
             check_file("initrd", initrd)?;
         }
         if let Some(report) = &self.report {
-            check_directory_of(report)?;
+            check_directory_of("report", report)?;
         }
         let cpus = self.cpus.unwrap_or(1);
         if cpus == 0 {
             return Err(ConfigError::NoCpus);
         }
+        let trace = check_trace(self.trace, self.trace_packets, self.trace_limit)?;
         Ok(Config {
             kernel,
             initrd: self.initrd,
@@ -204,6 +242,7 @@ impl Options {
             once: self.once,
             report: self.report,
             devices: check_devices(self.devices, self.loopback)?,
+            trace,
         })
     }
 }
@@ -217,10 +256,10 @@ fn check_file(what: &'static str, path: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_directory_of(report: &Path) -> Result<(), ConfigError> {
+fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError> {
     let directory =
-        report.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoReportDirectory(report.to_owned())) }
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoDirectory { what, path: path.to_owned() }) }
 }
 
 fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {
@@ -243,57 +282,28 @@ fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<Strin
     Ok(names)
 }
 
-/// Bytes of memory, written with a unit.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub struct MemorySize(pub u64);
-
-/// Why a size is none.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum SizeError {
-    /// A bare number.
-    #[error("{0} has no unit; write {0}M or {0}G")]
-    NoUnit(u64),
-    /// Anything else.
-    #[error("{0:?} is no size; write a whole number with M, G or T, for instance 512M or 2G")]
-    NotASize(String),
-    /// Too little to boot.
-    #[error("{0} is too little memory; the least is 64M")]
-    TooSmall(String),
-    /// More than any host has.
-    #[error("{0} is too much memory; the most is 4T")]
-    TooLarge(String),
-}
-
-impl FromStr for MemorySize {
-    type Err = SizeError;
-
-    fn from_str(text: &str) -> Result<Self, SizeError> {
-        let not_a_size = || SizeError::NotASize(text.to_owned());
-        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (digits, unit) = text.split_at(split);
-        let number: u64 = digits.parse().map_err(|_| not_a_size())?;
-        let unit = match unit.to_ascii_uppercase().as_str() {
-            "" => return Err(SizeError::NoUnit(number)),
-            "M" | "MB" | "MIB" => MIB,
-            "G" | "GB" | "GIB" => 1 << 30,
-            "T" | "TB" | "TIB" => 1 << 40,
-            _ => return Err(not_a_size()),
+fn check_trace(
+    file: Option<PathBuf>,
+    packets: Option<Vec<String>>,
+    limit: Option<FileSize>,
+) -> Result<Option<Trace>, ConfigError> {
+    let Some(file) = file else {
+        return match (packets, limit) {
+            (Some(_), _) => Err(ConfigError::NoTrace("trace-packets")),
+            (_, Some(_)) => Err(ConfigError::NoTrace("trace-limit")),
+            _ => Ok(None),
         };
-        match number.checked_mul(unit) {
-            Some(0..MIN_MEMORY) => Err(SizeError::TooSmall(text.to_owned())),
-            Some(bytes @ ..=MAX_MEMORY) => Ok(MemorySize(bytes)),
-            _ => Err(SizeError::TooLarge(text.to_owned())),
-        }
-    }
-}
-
-impl TryFrom<String> for MemorySize {
-    type Error = SizeError;
-
-    fn try_from(text: String) -> Result<Self, SizeError> {
-        text.parse()
-    }
+    };
+    check_directory_of("trace", &file)?;
+    let packets = match packets {
+        None => TracedPackets::None,
+        Some(names) if names == [ALL_DEVICES] => TracedPackets::All,
+        Some(names) => match names.iter().find(|name| !DEVICES.contains(&name.as_str())) {
+            Some(name) => return Err(ConfigError::UnknownTracedDevice(name.clone())),
+            None => TracedPackets::Of(names.into_iter().collect()),
+        },
+    };
+    Ok(Some(Trace { file, packets, limit: limit.map_or(TRACE_LIMIT, |FileSize(bytes)| bytes) }))
 }
 
 #[cfg(test)]

@@ -25,23 +25,6 @@ fn a_kernel_is_enough() {
 }
 
 #[test]
-fn sizes_have_units_and_limits() {
-    for (text, bytes) in
-        [("64M", 64 * MIB), ("512m", 512 * MIB), ("2G", 2 << 30), ("2GiB", 2 << 30), ("4T", 4 << 40)]
-    {
-        assert_eq!(text.parse(), Ok(MemorySize(bytes)), "{text}");
-    }
-    let error = |text: &str| text.parse::<MemorySize>().unwrap_err().to_string();
-    assert_eq!(error("512"), "512 has no unit; write 512M or 512G");
-    assert_eq!(error("63M"), "63M is too little memory; the least is 64M");
-    assert_eq!(error("5T"), "5T is too much memory; the most is 4T");
-    assert_eq!(error("99999999999999G"), "99999999999999G is too much memory; the most is 4T");
-    for text in ["", "G", "1.5G", "-1G", "2 G", "2X", "99999999999999999999G", "2Gé"] {
-        assert!(error(text).contains("is no size"), "{text}");
-    }
-}
-
-#[test]
 fn a_file_has_the_same_names_and_relative_paths() {
     let (directory, _) = machine();
     let file = directory.as_path().join("vm.toml");
@@ -102,6 +85,36 @@ fn mistakes_are_sentences() {
         fail(&|o| o.devices = Some(vec!["heartbeat".into(); 2])),
         "Device heartbeat is named twice in --devices"
     );
+    assert_eq!(
+        fail(&|o| o.trace_packets = Some(vec!["all".into()])),
+        "--trace-packets is about a trace; name its file with --trace FILE.pcapng"
+    );
+    assert!(fail(&|o| o.trace_limit = Some(FileSize(1 << 20))).starts_with("--trace-limit is about a trace"));
+    assert!(fail(&|o| o.trace = Some("/nonexistent/t".into())).starts_with("Cannot write a trace to"));
+    assert_eq!(
+        fail(&|o| {
+            o.trace = Some(path.join("t.pcapng"));
+            o.trace_packets = Some(vec!["heartbeat".into(), "all".into()]);
+        }),
+        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, loopback, or all"
+    );
+}
+
+#[test]
+fn a_trace_is_of_messages_alone_unless_packets_are_asked_for() {
+    let (directory, options) = machine();
+    let file = directory.as_path().join("t.pcapng");
+    let trace = |packets: Option<&[&str]>| {
+        let packets = packets.map(|names| names.iter().map(ToString::to_string).collect());
+        let options = Options { trace: Some(file.clone()), trace_packets: packets, ..options.clone() };
+        options.check().unwrap().trace.unwrap()
+    };
+    let plain = trace(None);
+    assert_eq!((plain.file, plain.packets, plain.limit), (file.clone(), TracedPackets::None, 256 << 20));
+    assert_eq!(trace(Some(&["all"])).packets, TracedPackets::All);
+    let one = TracedPackets::Of(["heartbeat".to_owned()].into());
+    assert_eq!(trace(Some(&["heartbeat", "heartbeat"])).packets, one);
+    assert_eq!(options.check().unwrap().trace, None);
 }
 
 #[test]

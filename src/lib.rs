@@ -10,6 +10,7 @@
 //! | [`config`] | what a machine should be: options from the command line and a file, merged and checked |
 //! | [`vmm`] | runs a machine to its end: the control loop |
 //! | [`control`] | what a user can ask of a running machine |
+//! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
 //! | [`machine`] | creates and wires everything that the guest sees |
@@ -30,4 +31,5 @@ pub mod layout;
 pub mod machine;
 pub mod memory;
 pub mod report;
+pub mod size;
 pub mod vmm;

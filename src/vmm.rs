@@ -4,16 +4,18 @@
 //! terminal. Everything that takes long happens on other threads (virtual processors, channels), so nothing in
 //! here blocks, except that a reset waits for those threads to end.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
 use devices::ic::shutdown::ShutdownKind;
 use devices::vmbus::table::ChannelTable;
+use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, Trace};
 use crate::control::{self, Command};
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Signals, Terminal};
@@ -36,6 +38,15 @@ pub enum VmmError {
     /// Signals, terminal, descriptors.
     #[error("The host refuses")]
     Host(#[from] io::Error),
+    /// The trace.
+    #[error("Cannot write the trace to {path}")]
+    Trace {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The report.
     #[error("Cannot write the report to {path}")]
     Report {
@@ -55,11 +66,16 @@ pub enum VmmError {
 pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let mut signals = Signals::new()?;
     let mut terminal = Terminal::open()?;
+    let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let mut start_to_guest_us = None;
     let mut resets = 0;
     loop {
         let (sender, events) = event_channel()?;
         let mut machine = Machine::build(config, &sender, Box::new(io::stdout()))?;
+        if let Some(trace) = &trace {
+            trace.tracer().note(if resets == 0 { "The machine starts" } else { "The machine starts again" });
+            machine.bus.trace(trace.tracer());
+        }
         machine.start()?;
         let start_to_guest_us = *start_to_guest_us
             .get_or_insert_with(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -82,6 +98,12 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         }
         return Ok(ended.end);
     }
+}
+
+fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {
+    File::create(&trace.file)
+        .and_then(|file| TraceFile::start(file, trace.packets.clone(), trace.limit))
+        .map_err(|source| VmmError::Trace { path: trace.file.display().to_string(), source })
 }
 
 /// A machine whose life has ended; its counters can still be read.

@@ -271,6 +271,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
     const TSC_DEADLINE: u32 = bit(24);
     const HYPERVISOR: u32 = bit(31);
     const HTT: u32 = bit(28);
+    const ARAT: u32 = bit(2);
     match entry.function {
         0x01 => {
             entry.ebx = (entry.ebx & 0xFFFF) | (vp_count.min(255) << 16) | ((vp & 0xFF) << 24);
@@ -283,6 +284,10 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
         // Intel: cores of the package, in each cache's leaf. No cache is shared.
         0x04 => entry.eax = (entry.eax & 0x3FFF) | ((vp_count.next_power_of_two().min(64) - 1) << 26),
         0x8000_0001 if !nested => entry.ecx &= !SVM,
+        // An APIC timer that always runs (ARAT): Linux would take the boot processor's for broadcasts, as there is
+        // no other timer for that, and then have none to fall back on when hv_vmbus is unloaded and takes the
+        // synthetic ones along; it crashes at the next tick.
+        0x06 => entry.eax &= !ARAT,
         // AMD: cores of the package, and bits of the APIC id that number them.
         0x8000_0008 => {
             entry.ecx = (vp_count.min(256) - 1) | (vp_count.next_power_of_two().trailing_zeros() << 12);
@@ -389,5 +394,12 @@ mod tests {
         assert_eq!(leaves[1].ecx & bit(2), 0);
         let nested = processor_leaves(&host, 1, 4, true);
         assert_eq!(nested[0].ecx & bit(5), bit(5));
+    }
+
+    #[test]
+    fn linux_crashed_when_hv_vmbus_was_unloaded_because_it_saw_arat() {
+        let host = CpuId::from_entries(&[entry(0x06, [!0; 4])]).unwrap();
+        let leaves = processor_leaves(&host, 0, 2, false);
+        assert_eq!(leaves.iter().find(|leaf| leaf.function == 0x06).unwrap().eax & bit(2), 0);
     }
 }

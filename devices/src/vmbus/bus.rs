@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -24,6 +24,7 @@ use super::server::{
 use super::slot::{AnySlot, Slot};
 use super::synic::{PostError, Synic};
 use super::table::ChannelRow;
+use super::trace::{ChannelTrace, Tracer};
 use crate::hvdef::{HvStatus, MESSAGE_PAYLOAD_MAX, MESSAGE_TYPE_VMBUS};
 use crate::mem::GuestRam;
 use crate::{guest_debug, guest_warn};
@@ -55,6 +56,8 @@ struct GuestMessage {
 struct Inbox {
     messages: Mutex<VecDeque<GuestMessage>>,
     wake: EventFd,
+    /// Where the bus is recorded, if it is.
+    tracer: OnceLock<Tracer>,
 }
 
 /// The guest's way to the bus; virtual processors call it from their threads.
@@ -81,6 +84,10 @@ impl MessagePort {
             messages.clear();
         } else if messages.len() >= INBOX_LEN {
             return HvStatus::InsufficientBuffers;
+        }
+        if let Some(tracer) = self.0.tracer.get() {
+            // Under the lock, so that no answer is recorded before its request.
+            tracer.from_guest(connection_id, payload);
         }
         messages.push_back(message);
         // Fails only when the counter is at its end, and then the control loop is awake already.
@@ -118,11 +125,18 @@ impl Bus {
             slots: BTreeMap::new(),
             synic,
             ram,
-            inbox: Arc::new(Inbox { messages: Mutex::default(), wake }),
+            inbox: Arc::new(Inbox { messages: Mutex::default(), wake, tracer: OnceLock::new() }),
             unmap_later: Vec::new(),
             finished: channel(),
             version: None,
         })
+    }
+
+    /// Records what goes over the bus from now on; of channels, those that open from now on. Works once.
+    pub fn trace(&self, tracer: Tracer) {
+        if self.inbox.tracer.set(tracer).is_err() {
+            log::error!("The bus is traced already");
+        }
     }
 
     /// The guest's way in.
@@ -285,14 +299,26 @@ impl Bus {
     /// Posts a message; gives it back if there is no room for it now.
     fn post(&mut self, message: HostMessage) -> Option<HostMessage> {
         match self.synic.post_message(message.vp, message.sint, message.payload()) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(tracer) = self.inbox.tracer.get() {
+                    tracer.to_guest(message.vp, message.sint, message.payload());
+                }
+            }
             Err(PostError::Full(_)) => return Some(message),
             Err(error) => guest_warn!("An answer to the guest is lost: {error}"),
         }
         None
     }
 
+    /// What records a channel's packets, if they are to be.
+    fn channel_trace(&self, id: OfferId, request: &OpenRequest) -> Option<ChannelTrace> {
+        let tracer = self.inbox.tracer.get()?;
+        let (_, offer) = self.server.channels().find(|(info, _)| info.offer == id)?;
+        tracer.channel(offer, request)
+    }
+
     fn open(&mut self, id: OfferId, request: &OpenRequest) {
+        let trace = self.channel_trace(id, request);
         let Some(slot) = self.slots.get_mut(&id) else {
             return self.server.opened(id, Err(Status::UNSUCCESSFUL));
         };
@@ -302,7 +328,7 @@ impl Bus {
             let _ = sender.send(id);
             let _ = wake.map(|wake| wake.write(1));
         });
-        let opened = slot.open(request, &self.ram, &self.synic, finished);
+        let opened = slot.open(request, &self.ram, &self.synic, trace, finished);
         match &opened {
             Ok(()) => guest_debug!("Channel {} of {} is open", request.channel.0, slot.name()),
             Err(error) => {

@@ -18,10 +18,13 @@
 //! | [`worker`] | the thread of an open channel |
 //! | [`bus`] | what holds all of it together |
 //! | [`synic`] | the hypervisor's part, as a trait |
+//! | [`trace`] | records what goes over the bus, for Wireshark |
 
 pub mod bus;
 pub mod channel;
+mod counters;
 pub mod gpadl;
+mod interrupt;
 mod needs;
 pub mod protocol;
 pub mod ring;
@@ -29,6 +32,7 @@ pub mod server;
 mod slot;
 pub mod synic;
 pub mod table;
+pub mod trace;
 pub mod worker;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::ring::{RingError, RingPages};
 use super::server::OpenRequest;
 use super::synic::Synic;
 use super::table::ChannelRow;
+use super::trace::ChannelTrace;
 use super::worker::{ChannelThread, Finished, Work};
 use crate::mem::{GuestRam, MemError, Pages};
 
@@ -48,6 +49,7 @@ pub(super) trait AnySlot: Debug + Send {
         request: &OpenRequest,
         ram: &GuestRam,
         synic: &Arc<dyn Synic>,
+        trace: Option<ChannelTrace>,
         finished: Finished,
     ) -> Result<(), OpenError>;
     /// Asks the channel's thread to end; `false` if there is none.
@@ -103,6 +105,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         request: &OpenRequest,
         ram: &GuestRam,
         synic: &Arc<dyn Synic>,
+        trace: Option<ChannelTrace>,
         finished: Finished,
     ) -> Result<(), OpenError> {
         if self.running.is_some() {
@@ -115,7 +118,8 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         self.device.ring_needs(&opening).check(&from_guest, &to_guest)?;
         let counters = Arc::new(ChannelCounters::default());
         let interrupt = Arc::new(Interrupt::new(Arc::clone(synic), request.event_flag, request.target_vp));
-        let channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
+        let mut channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
+        channel.record(trace);
         let doorbell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let worker = self.device.open(&opening)?;
         // Bound before the guest learns that the channel is open: its first ring must not be lost.

@@ -73,11 +73,10 @@ pub struct Vcpu {
     pub exits: std::collections::BTreeMap<String, u64>,
 }
 
-/// The heartbeat: `pulse` is none, alive or lost.
+/// The heartbeat.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub struct Heartbeat {
-    pub pulse: String,
     pub beats: u64,
 }
 

@@ -7,6 +7,9 @@ use clap::ValueEnum;
 /// Number of KVM_CAP_HYPERV_SYNIC2 (linux/kvm.h): the least that busman's guests need of a KVM.
 const CAP_HYPERV_SYNIC2: std::os::raw::c_ulong = 148;
 
+/// The error of opening a file without the right to (errno.h).
+const EACCES: i32 = 13;
+
 /// Where guests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Place {
@@ -23,6 +26,9 @@ pub fn place() -> (Place, String) {
             (Place::Direct, "/dev/kvm has Hyper-V emulation".into())
         }
         Ok(_) => (Place::Nested, "/dev/kvm has no Hyper-V emulation (KVM_CAP_HYPERV_SYNIC2)".into()),
+        Err(error) if error.errno() == EACCES => {
+            (Place::Nested, "you may not use /dev/kvm (group kvm may)".into())
+        }
         Err(error) => (Place::Nested, format!("/dev/kvm cannot be used ({error})")),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cache::Cache;
 use crate::guest::{self, Images};
@@ -18,6 +18,7 @@ use crate::packages::Packages;
 use crate::session::Session;
 use crate::vm::Vm;
 use crate::vmm::{Guest, Vmm};
+use crate::wire::Program;
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.
@@ -32,10 +33,19 @@ pub struct Lab {
     /// What the command line says.
     pub wishes: Wishes,
     logs: PathBuf,
-    l1: Option<(nested::Image, Option<L1>)>,
+    machine: Machine,
     shares: Vec<PathBuf>,
     session: Option<Session>,
+    gave_up: bool,
     label: String,
+}
+
+/// The machine whose KVM runs the guests.
+enum Machine {
+    /// This one.
+    Here,
+    /// An emulated one, which runs from the first guest on.
+    L1 { image: Box<nested::Image>, running: Option<L1> },
 }
 
 /// What the command line says about the lab.
@@ -52,8 +62,7 @@ pub struct Wishes {
 impl Lab {
     /// Installs, fetches and builds what is missing. `shares` are folders that programs may write to.
     pub fn prepare(wishes: Wishes, shares: Vec<PathBuf>) -> Result<Self> {
-        let (best, why) = host::place();
-        let place = wishes.place.unwrap_or(best);
+        let (place, why) = wishes.place.map_or_else(host::place, |place| (place, "as asked".into()));
         match place {
             Place::Direct => progress::say(&format!("Guests run on this machine: {why}")),
             Place::Nested => progress::say(&format!("Guests run in the nested lab: {why}")),
@@ -70,13 +79,25 @@ impl Lab {
         }
         let packages = Packages::fetch(&cache, &wanted, &guest::NEEDS, Kernel::finish)?;
         let images = Images::prepare(&cache, &packages)?;
-        let l1 = match place {
-            Place::Direct => None,
-            Place::Nested => Some((nested::Image::prepare(&packages)?, None)),
+        let machine = match place {
+            Place::Direct => Machine::Here,
+            Place::Nested => {
+                Machine::L1 { image: Box::new(nested::Image::prepare(&packages)?), running: None }
+            }
         };
         let logs = busman::logs()?;
         let shares = shares.into_iter().chain([logs.clone()]).collect();
-        Ok(Self { images, busman, wishes, logs, l1, shares, session: None, label: "guest".to_owned() })
+        Ok(Self {
+            images,
+            busman,
+            wishes,
+            logs,
+            machine,
+            shares,
+            session: None,
+            gave_up: false,
+            label: "guest".to_owned(),
+        })
     }
 
     /// Names the files that the next guests leave; gives the path of their transcript, which is new.
@@ -91,15 +112,15 @@ impl Lab {
     pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
         let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
-        let program = guest.clone().append(&self.wishes.append).program(
-            self.wishes.vmm,
-            &self.busman,
-            &self.images,
-            &report,
-        )?;
+        let program = self.program(guest, &report)?;
         let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
         writeln!(transcript, "$ {} {:?}", program.path.display(), program.args)?;
         Vm::start(self.session()?, program, report, transcript)
+    }
+
+    /// The VMM's command line for a guest.
+    pub fn program(&self, guest: &Guest, report: &Path) -> Result<Program> {
+        guest.clone().append(&self.wishes.append).program(self.wishes.vmm, &self.busman, &self.images, report)
     }
 
     fn transcript(&self) -> PathBuf {
@@ -118,22 +139,30 @@ impl Lab {
             self.session = None;
         }
         if self.session.is_none() {
+            ensure!(!self.gave_up, "there is no machine to run guests on");
+            // Not tried again for every test.
+            self.gave_up = true;
             self.session = Some(self.connect()?);
+            self.gave_up = false;
         }
         self.session.as_mut().context("no session")
     }
 
     fn connect(&mut self) -> Result<Session> {
-        if let Some((image, running)) = &mut self.l1 {
-            *running = None;
-            let shares: Vec<&Path> = self.shares.iter().map(PathBuf::as_path).collect();
-            let (l1, session) = L1::boot(image, &shares, &self.logs)?;
-            *running = Some(l1);
-            return Ok(session);
+        match &mut self.machine {
+            Machine::Here => {
+                let (ours, theirs) = UnixStream::pair()?;
+                let input = theirs.try_clone()?;
+                thread::spawn(move || agent::serve(input, Box::new(theirs)));
+                Session::connect(ours.try_clone()?, Box::new(ours), Duration::from_secs(10))
+            }
+            Machine::L1 { image, running } => {
+                *running = None;
+                let shares: Vec<&Path> = self.shares.iter().map(PathBuf::as_path).collect();
+                let (l1, session) = L1::boot(image, &shares, &self.logs)?;
+                *running = Some(l1);
+                Ok(session)
+            }
         }
-        let (ours, theirs) = UnixStream::pair()?;
-        let input = theirs.try_clone()?;
-        thread::spawn(move || agent::serve(input, Box::new(theirs)));
-        Session::connect(ours.try_clone()?, Box::new(ours), Duration::from_secs(10))
     }
 }

@@ -22,6 +22,7 @@ mod suite;
 mod table;
 mod terminal;
 mod tests;
+mod tshark;
 mod vm;
 mod vmm;
 mod wire;
@@ -105,12 +106,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Run { arguments } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
             if arguments.is_empty() {
-                let example = vmm::Guest::new("shell").program(
-                    lab.wishes.vmm,
-                    Path::new("busman"),
-                    &lab.images,
-                    Path::new("report.json"),
-                )?;
+                let example = lab.program(&vmm::Guest::new("shell"), Path::new("report.json"))?;
                 let quoted = |word: &String| {
                     if word.contains(' ') { format!("\"{word}\"") } else { word.clone() }
                 };
@@ -124,8 +120,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Shell => {
             let mut lab = Lab::prepare(wishes, Vec::new())?;
             let report = lab.logs().join("report-shell.json");
-            let program =
-                vmm::Guest::new("shell").program(lab.wishes.vmm, &lab.busman, &lab.images, &report)?;
+            let program = lab.program(&vmm::Guest::new("shell"), &report)?;
             terminal::run(&mut lab, program.path, program.args)
         }
         Command::Test { family, filter, repeat } => {

@@ -23,10 +23,12 @@ const MODULES: [&str; 7] =
 
 /// The machine: a CPU with AMD-V; the agent's port on QEMU's standard input and output.
 ///
+/// It has one processor, emulated by one thread: with two, about one guest in thirty died or hung, also with QEMU in
+/// the VMM's place (the GS base of L1's kernel was found in a guest's register).
 /// TCG does not tell a hypervisor when its guest writes XCR0, so KVM's CPUID leaf 0xD would never agree with what
 /// the guest set, and Linux guests warn of it: no XSAVE, then. The TSC must be invariant for [`COMMAND_LINE`]'s
 /// sake.
-const MACHINE: &str = "-machine q35 -accel tcg,thread=single -cpu max,+svm,+invtsc,-xsave -smp 1 -m 3072
+const MACHINE: &str = "-machine q35 -accel tcg,thread=single -cpu max,+svm,+invtsc,-xsave -smp 1 -m 4608
     -nodefaults -display none -no-reboot
     -device virtio-serial-pci -device virtserialport,chardev=agent -chardev stdio,id=agent,signal=off";
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is skipped in silence: what cannot run is a failure. The last line is `N passed, N failed`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
 use crate::tests::{FAMILIES, Family, Test};
-use crate::{busman, progress};
+use crate::{busman, packages, progress, tshark};
 
 /// What one part of the suite came to.
 struct Part {
@@ -43,9 +44,13 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     let mut parts = Vec::new();
     if family.is_none() {
         parts.push(command("format", &["fmt", "--all", "--check"])?);
-        parts.push(command("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?);
-        parts.push(command("documentation", &["doc", "--workspace", "--no-deps"])?);
+        parts.push(command(
+            "lints",
+            &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        )?);
+        parts.push(command("documentation", &["doc", "--workspace", "--no-deps", "--all-features"])?);
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
+        parts.push(dissector()?);
     }
     let families: Vec<&Family> =
         FAMILIES.iter().filter(|f| family.is_none_or(|name| name == f.name)).collect();
@@ -64,6 +69,16 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
     println!("\n{table}\n{passed} passed, {failed} failed");
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests that need tshark; without it they fail, and say so.
+fn dissector() -> Result<Part> {
+    if let Err(error) = packages::install_tools(&tshark::TOOLS) {
+        progress::say(&format!("No Wireshark: {error:#}"));
+    }
+    let test =
+        ["test", "--package", "devices", "--features", "testing", "--test", "trace", "--", "--ignored"];
+    command("Wireshark dissector", &test)
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.
@@ -121,7 +136,8 @@ fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
                 Err(error) => {
                     failed += 1;
                     drop(step);
-                    eprintln!("    {error:#}\n    all that was said: {}", transcript.display());
+                    eprintln!("    {error:#}\n    all that was said: {}; its end:", transcript.display());
+                    eprintln!("{}", end_of(&transcript));
                 }
             }
         }
@@ -133,6 +149,16 @@ fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
         }
     };
     families.iter().map(part).collect()
+}
+
+/// The last lines of a file, indented.
+fn end_of(path: &Path) -> String {
+    const LINES: usize = 25;
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines.iter().skip(lines.len().saturating_sub(LINES));
+    tail.map(|line| format!("      | {}\n", line.trim_end())).collect()
 }
 
 #[cfg(test)]

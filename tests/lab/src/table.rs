@@ -34,9 +34,7 @@ impl std::fmt::Display for Table {
             .map(|column| {
                 let cells = || (0..rows).map(|row| self.cell(row, column));
                 let width = cells().map(|cell| cell.chars().count()).max().unwrap_or(0);
-                let numbers = cells()
-                    .skip(1)
-                    .all(|cell| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit()));
+                let numbers = cells().skip(1).all(|cell| cell.chars().all(|c| "0123456789.,/".contains(c)));
                 (width, numbers && rows > 1)
             })
             .collect();

@@ -13,8 +13,11 @@ use crate::busman::Report;
 use crate::session::Session;
 use crate::wire::{Event, Frame, Program, Request, Sample};
 
-/// How long a guest may take from one expected line to the next.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How long guest and VMM may be silent while something is expected of them.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long anything may take, however much is said meanwhile: a guest may start again for ever.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How a guest ended and what it said.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl<'lab> Vm<'lab> {
 
     /// Waits for a line of the guest's console that contains `text`, after those found before; gives its rest.
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let limit = Instant::now() + LIMIT;
         loop {
             if let Some(rest) = find(&self.console, &mut self.read_to, text) {
                 return Ok(rest);
@@ -97,18 +100,18 @@ impl<'lab> Vm<'lab> {
             {
                 bail!("the guest says: {}", why.lines().next().unwrap_or_default());
             }
-            self.advance(deadline).with_context(|| format!("while waiting for the guest to say {text:?}"))?;
+            self.advance(limit).with_context(|| format!("while waiting for the guest to say {text:?}"))?;
         }
     }
 
     /// Waits for a line of the VMM's log that contains `text`, after those found before; gives its rest.
     pub fn expect_log(&mut self, text: &str) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let limit = Instant::now() + LIMIT;
         loop {
             if let Some(rest) = find(&self.log, &mut self.log_read_to, text) {
                 return Ok(rest);
             }
-            self.advance(deadline).with_context(|| format!("while waiting for the VMM to log {text:?}"))?;
+            self.advance(limit).with_context(|| format!("while waiting for the VMM to log {text:?}"))?;
         }
     }
 
@@ -145,20 +148,20 @@ impl<'lab> Vm<'lab> {
     /// Looks at the VMM from outside.
     pub fn sample(&mut self) -> Result<Sample> {
         self.session.send(&Frame::Message(Request::Sample))?;
-        let deadline = Instant::now() + PATIENCE;
+        let limit = Instant::now() + LIMIT;
         loop {
             if let Some(sample) = self.sample.take() {
                 return Ok(sample);
             }
-            self.advance(deadline)?;
+            self.advance(limit)?;
         }
     }
 
     /// Waits for the VMM to end by itself.
     pub fn finish(mut self) -> Result<Outcome> {
-        let deadline = Instant::now() + PATIENCE;
+        let limit = Instant::now() + LIMIT;
         while self.ended.is_none() {
-            self.advance(deadline).context("while waiting for the VMM to end")?;
+            self.advance(limit).context("while waiting for the VMM to end")?;
         }
         if let Some(why) = find(&self.console, &mut self.read_to, "lab: fail ") {
             bail!("the guest says: {why}");
@@ -179,9 +182,11 @@ impl<'lab> Vm<'lab> {
         Ok(outcome)
     }
 
-    fn advance(&mut self, deadline: Instant) -> Result<()> {
+    /// Takes what is said next.
+    fn advance(&mut self, limit: Instant) -> Result<()> {
         ensure!(self.ended.is_none(), "the VMM ended with exit code {}", self.ended.unwrap_or_default());
-        ensure!(self.receive(deadline)?, "nothing for {} s", PATIENCE.as_secs());
+        ensure!(Instant::now() < limit, "it took more than {} s", LIMIT.as_secs());
+        ensure!(self.receive(Instant::now() + PATIENCE)?, "nothing was said for {} s", PATIENCE.as_secs());
         Ok(())
     }
 

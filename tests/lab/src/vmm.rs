@@ -20,7 +20,7 @@ pub enum Vmm {
 }
 
 /// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices.
-const QEMU_MACHINE: &str = "-machine q35,accel=kvm -m 512 -nodefaults -display none -serial stdio
+const QEMU_MACHINE: &str = "-machine q35,accel=kvm -nodefaults -display none -serial stdio
     -device vmbus-bridge
     -cpu host,kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0xfff,hv-vpindex,hv-runtime,hv-time,hv-synic,hv-stimer,\
 hv-tlbflush,hv-ipi,hv-frequencies,hv-crash";
@@ -40,7 +40,10 @@ pub struct Guest {
     boot: Boot,
     kexec: bool,
     once: bool,
+    trace: bool,
     command_line: String,
+    memory_mib: u32,
+    hyperv: Option<String>,
 }
 
 impl Guest {
@@ -52,7 +55,10 @@ impl Guest {
             boot: Boot::Pvh,
             kexec: false,
             once: false,
+            trace: false,
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
+            memory_mib: 512,
+            hyperv: None,
         }
     }
 
@@ -76,10 +82,25 @@ impl Guest {
         Self { once: true, ..self }
     }
 
+    /// Records the bus and all packets beside the report, in a file that ends in `.pcapng`.
+    pub fn trace(self) -> Self {
+        Self { trace: true, ..self }
+    }
+
     /// Adds to the kernel's command line; later words win.
     pub fn append(mut self, words: &str) -> Self {
         let _ = write!(self.command_line, " {words}");
         self
+    }
+
+    /// Sets the size of the guest's RAM.
+    pub fn memory_mib(self, memory_mib: u32) -> Self {
+        Self { memory_mib, ..self }
+    }
+
+    /// Sets busman's list of Hyper-V features; QEMU's is fixed.
+    pub fn hyperv(self, list: &str) -> Self {
+        Self { hyperv: Some(list.to_owned()), ..self }
     }
 
     /// The command line of this guest.
@@ -107,20 +128,24 @@ impl Guest {
     }
 
     fn busman_arguments(&self, report: &Path) -> Vec<String> {
-        let cpus = self.cpus.to_string();
-        let mut args: Vec<String> = ["run", "--cpus", &cpus, "--memory", "512M", "--report"]
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let machine = format!("run --cpus {} --memory {}M --report", self.cpus, self.memory_mib);
+        let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
         args.push(text(report));
         if self.once {
             args.push("--once".into());
+        }
+        if let Some(list) = &self.hyperv {
+            args.extend(["--hyperv".into(), list.clone()]);
+        }
+        if self.trace {
+            let trace = text(&report.with_extension("pcapng"));
+            args.extend(["--trace".into(), trace, "--trace-packets".into(), "all".into()]);
         }
         args
     }
 
     fn qemu_arguments(&self) -> Vec<String> {
-        let machine = format!("-smp {} {QEMU_MACHINE}", self.cpus);
+        let machine = format!("-smp {} -m {} {QEMU_MACHINE}", self.cpus, self.memory_mib);
         let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
         if self.once {
             args.push("-no-reboot".into());

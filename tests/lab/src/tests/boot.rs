@@ -1,6 +1,6 @@
 //! Family `boot`: kernels start, on any number of vCPUs, again and again, and end in every way.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Test, check_facts};
 use crate::lab::Lab;
@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "1 vCPU, PVH", run: |lab| boots(lab, 1, Boot::Pvh) },
     Test { name: "2 vCPUs, PVH", run: |lab| boots(lab, 2, Boot::Pvh) },
     Test { name: "4 vCPUs, PVH", run: |lab| boots(lab, 4, Boot::Pvh) },
+    Test { name: "RAM on both sides of the gap below 4 GiB", run: much_memory },
     Test { name: "a reboot starts the guest again", run: reboots },
     Test { name: "--once ends at a reset", run: once },
     Test { name: "a crash is reported", run: crash },
@@ -22,6 +23,14 @@ pub const TESTS: &[Test] = &[
 fn boots(lab: &mut Lab, cpus: u32, boot: Boot) -> Result<()> {
     let outcome = lab.start(&Guest::new("facts").cpus(cpus).boot(boot))?.finish_well()?;
     check_facts(lab, &outcome, cpus)
+}
+
+fn much_memory(lab: &mut Lab) -> Result<()> {
+    const MIB: u32 = 3584;
+    let outcome = lab.start(&Guest::new("facts").memory_mib(MIB))?.finish_well()?;
+    let kib: u32 = outcome.value("memory")?.parse().context("no number")?;
+    ensure!(kib > MIB * 1024 / 100 * 95, "the guest found only {} of {MIB} MiB", kib / 1024);
+    check_facts(lab, &outcome, 2)
 }
 
 fn reboots(lab: &mut Lab) -> Result<()> {

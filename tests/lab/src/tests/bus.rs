@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Test, check_warnings};
 use crate::lab::Lab;
+use crate::tshark;
 use crate::vmm::Guest;
 
 pub const TESTS: &[Test] = &[
@@ -13,10 +14,17 @@ pub const TESTS: &[Test] = &[
     Test { name: "every module unloaded and loaded 10 times", run: modules },
     Test { name: "a device removed and added", run: hot_plug },
     Test { name: "packets cost no exits", run: no_exits },
+    Test { name: "a trace of the bus has every packet and reads well", run: trace },
 ];
 
+/// A guest whose hv_vmbus can be unloaded: when it goes, Linux stops its timers, and lets others take over only if
+/// they are not direct ones.
+fn unloading(script: &str) -> Guest {
+    Guest::new(script).hyperv("default,-stimer-direct")
+}
+
 fn versions(lab: &mut Lab) -> Result<()> {
-    let outcome = lab.start(&Guest::new("versions").append("lab.modules=none"))?.finish_well()?;
+    let outcome = lab.start(&unloading("versions").append("lab.modules=none"))?.finish_well()?;
     let connected = outcome.said("ok").filter(|text| text.starts_with("version ")).count();
     ensure!(connected == 8, "only {connected} versions were tried");
     let report = outcome.report()?;
@@ -42,7 +50,7 @@ fn capped(lab: &mut Lab, version: &str) -> Result<()> {
 }
 
 fn modules(lab: &mut Lab) -> Result<()> {
-    let outcome = lab.start(&Guest::new("modules").append("lab.modules=removable"))?.finish_well()?;
+    let outcome = lab.start(&unloading("modules").append("lab.modules=removable"))?.finish_well()?;
     let heartbeat = outcome.report()?;
     let opens = heartbeat.channel("heartbeat")?.opens;
     ensure!(opens >= 1, "the heartbeat channel was not opened again");
@@ -80,5 +88,31 @@ fn no_exits(lab: &mut Lab) -> Result<()> {
     let heartbeat = report.channel("heartbeat")?;
     ensure!(heartbeat.packets_in >= 3, "only {} heartbeats came", heartbeat.packets_in);
     ensure!(heartbeat.exits == 0, "{} heartbeats cost {} exits", heartbeat.packets_in, heartbeat.exits);
+    Ok(())
+}
+
+/// What busman recorded, Wireshark reads: the guest's contact, its rings, and as many packets as the report counts.
+fn trace(lab: &mut Lab) -> Result<()> {
+    let outcome = lab.start(&Guest::new("facts").trace())?.finish_well()?;
+    let file = outcome.report.with_extension("pcapng");
+    let messages = tshark::info(&file, "vmbus.kind == 0")?;
+    for start in [
+        "INITIATE_CONTACT version 5.3, answers to VP ",
+        "VERSION_RESPONSE yes, post to connection id 4",
+        "OFFER_CHANNEL channel 1 ",
+        "GPADL_HEADER channel 1 (",
+        "OPEN_CHANNEL_RESULT channel 1 (",
+    ] {
+        let found = messages.iter().any(|line| line.starts_with(start));
+        ensure!(found, "no message in {} starts with {start:?}", file.display());
+    }
+    for channel in &outcome.report()?.channels {
+        let recorded = tshark::info(&file, &format!("frame.interface_name == \"{}\"", channel.device))?.len();
+        let counted = channel.packets_in + channel.packets_out;
+        ensure!(counted > 0, "{} was silent", channel.device);
+        ensure!(recorded as u64 == counted, "{}: {recorded} of {counted} packets", channel.device);
+    }
+    let odd = tshark::info(&file, "vmbus.short || vmbus.unknown || _ws.lua.error || _ws.malformed")?;
+    ensure!(odd.is_empty(), "records that are not understood: {}", odd.join(" | "));
     Ok(())
 }

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
         run: |lab| shutdown(lab, |vm| vm.control("shutdown")),
     },
     Test { name: "Ctrl-A r restarts the guest", run: restart },
+    Test { name: "a request to hibernate reaches the guest", run: hibernate },
     Test { name: "heartbeats come, and their loss is seen", run: heartbeat },
     Test { name: "the guest's clock is set", run: time },
 ];
@@ -43,6 +44,18 @@ fn restart(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// The guest has nowhere to hibernate to, but it says that it was asked.
+fn hibernate(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    vm.control("hibernate")?;
+    vm.tell("said Hibernation request received")?;
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    vm.finish_well()?;
+    Ok(())
+}
+
 /// A guest that no longer hears the host cannot answer.
 fn heartbeat(lab: &mut Lab) -> Result<()> {
     let mut vm = lab.start(&Guest::new("console"))?;
@@ -51,7 +64,7 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     vm.run_for(Duration::from_secs(5))?;
     vm.tell("deafen")?;
     vm.expect("lab: ready")?;
-    vm.expect_log("heart")?;
+    vm.expect_log("The guest's heartbeat is lost")?;
     // The first request to end asks the guest, which cannot hear it; the second one does not ask.
     vm.terminate()?;
     vm.terminate()?;
@@ -59,7 +72,6 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     let report = outcome.report()?;
     let heartbeat = report.heartbeat.context("the report has no heartbeat")?;
     ensure!(heartbeat.beats >= 2, "only {} heartbeats came", heartbeat.beats);
-    ensure!(heartbeat.pulse == "lost", "the report says of the heartbeat: {}", heartbeat.pulse);
     Ok(())
 }
 
