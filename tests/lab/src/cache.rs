@@ -45,8 +45,13 @@ impl Cache {
 
     /// The entry with exactly this content; `name` is completed by a hash.
     pub fn content(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
-        let mut hasher = DefaultHasher::new();
-        content.hash(&mut hasher);
-        self.entry(&format!("{name}-{:016x}", hasher.finish()), |path| Ok(fs::write(path, content)?))
+        self.entry(&keyed(name, content), |path| Ok(fs::write(path, content)?))
     }
+}
+
+/// A name completed by a hash of what its entry is made from.
+pub fn keyed(name: &str, content: &(impl Hash + ?Sized)) -> String {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("{name}-{:016x}", hasher.finish())
 }

@@ -15,6 +15,7 @@ mod lab;
 mod measure;
 mod nested;
 mod packages;
+mod probe;
 mod progress;
 mod sample;
 mod session;
@@ -66,7 +67,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, bus or services
+        /// boot, bus, services or rings
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]

@@ -95,10 +95,8 @@ impl<'lab> Vm<'lab> {
             if let Some(rest) = find(&self.console, &mut self.read_to, text) {
                 return Ok(rest);
             }
-            if let Some((_, why)) =
-                self.console.get(self.read_to..).unwrap_or_default().split_once("lab: fail ")
-            {
-                bail!("the guest says: {}", why.lines().next().unwrap_or_default());
+            if let Some(why) = find(&self.console, &mut self.read_to.clone(), "lab: fail ") {
+                bail!("the guest says: {why}");
             }
             self.advance(limit).with_context(|| format!("while waiting for the guest to say {text:?}"))?;
         }

@@ -44,6 +44,7 @@ pub struct Guest {
     command_line: String,
     memory_mib: u32,
     hyperv: Option<String>,
+    probe: Option<PathBuf>,
 }
 
 impl Guest {
@@ -59,6 +60,7 @@ impl Guest {
             command_line: "console=ttyS0 quiet panic=-1".to_owned(),
             memory_mib: 512,
             hyperv: None,
+            probe: None,
         }
     }
 
@@ -105,13 +107,18 @@ impl Guest {
         Self { hyperv: Some(list.to_owned()), ..self }
     }
 
+    /// Gives the guest the loopback device, and files with the module for it (see [`crate::probe`]).
+    pub fn probe(self, initrd: &Path) -> Self {
+        Self { probe: Some(initrd.to_owned()), ..self }
+    }
+
     /// The command line of this guest.
     pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
             Boot::BzImage => &images.kernel.bzimage,
             Boot::Pvh => &images.kernel.vmlinux,
         };
-        let initrd = if self.kexec { &images.kexec } else { &images.base };
+        let initrd = self.probe.as_ref().unwrap_or(if self.kexec { &images.kexec } else { &images.base });
         let path = match vmm {
             Vmm::Busman => busman.to_owned(),
             Vmm::Qemu => host::find_program("qemu-system-x86_64").context("qemu is not installed")?,
@@ -135,6 +142,9 @@ impl Guest {
         args.push(text(report));
         if self.once {
             args.push("--once".into());
+        }
+        if self.probe.is_some() {
+            args.push("--loopback".into());
         }
         if let Some(list) = &self.hyperv {
             args.extend(["--hyperv".into(), list.clone()]);

@@ -5,6 +5,7 @@
 
 mod boot;
 mod bus;
+mod rings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use crate::table::Table;
 /// What to measure.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// boot or bus
+    /// boot, bus or rings
     family: String,
     /// Write the figures to this file as well
     #[arg(long, value_name = "FILE")]
@@ -65,7 +66,8 @@ pub fn run(wishes: Wishes, options: &Options) -> Result<ExitCode> {
     let family = match options.family.as_str() {
         "boot" => boot::measure,
         "bus" => bus::measure,
-        other => bail!("there is nothing to measure for {other}; there are boot and bus"),
+        "rings" => rings::measure,
+        other => bail!("there is nothing to measure for {other}; there are boot, bus and rings"),
     };
     let mut lab = Lab::prepare(wishes, Vec::new())?;
     lab.label(&format!("measure-{}", options.family));
