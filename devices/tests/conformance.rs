@@ -8,7 +8,7 @@ use devices::ic::heartbeat::Heartbeat;
 use devices::ic::shutdown::Shutdown;
 use devices::ic::timesync::{Moment, ReferenceClock, TimeSync};
 use devices::loopback::Loopback;
-use devices::loopback::protocol::{INTERFACE, operation};
+use devices::loopback::protocol::{Header, INTERFACE, operation};
 use devices::testing::{TestChannel, TestGuest};
 use devices::vmbus::bus::Bus;
 use devices::vmbus::channel::VmbusDevice;
@@ -16,7 +16,7 @@ use devices::vmbus::protocol::{ChannelName, RescindChannelOffer, Version, messag
 use devices::vmbus::ring::protocol::PacketType;
 use devices::vmbus::ring::{PacketOut, gpa_direct_extension};
 use devices::vmbus::server::OfferId;
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 #[derive(Debug)]
 struct Clock;
@@ -54,10 +54,10 @@ fn each(test: impl Fn(Subject)) {
 
 /// Something comes from the device within a while: services speak first, the loopback device answers an echo.
 fn speaks(channel: &mut TestChannel) -> bool {
-    let mut echo = [0; 24];
-    echo[0] = operation::ECHO as u8;
+    let mut echo = Header::new_zeroed();
+    echo.operation = operation::ECHO.into();
     if channel.interface() == INTERFACE {
-        channel.send(&PacketOut::in_band(1, &[&echo]));
+        channel.send(&PacketOut::in_band(1, &[echo.as_bytes()]));
     }
     channel.try_receive(Instant::now() + Duration::from_secs(20), |_| ()).is_some()
 }

@@ -55,7 +55,11 @@ local ic_types = {
 local application_states = { [0] = "unknown", [1] = "healthy", [2] = "critical", [3] = "stopped" }
 local sync_kinds = { [1] = "set the clock", [2] = "sample" }
 
--- Interface GUIDs: name, and whether its packets are integration services' messages.
+-- The loopback device, see devices/src/loopback/protocol.rs.
+local loopback_operations = { "ECHO", "SINK", "SOURCE", "GPA_SUM", "GPA_INVERT", "DELAY" }
+local loopback_statuses = { [0] = "success", "unknown operation", "bad request", "not memory" }
+
+-- Interface GUIDs: name, and the protocol of payloads if this file knows it.
 local interfaces = {
     ["ba6163d9-04a1-4d29-b605-72e2ffb1dc7f"] = { "SCSI" },
     ["32412632-86cb-44a2-9b5c-50d1417354f5"] = { "IDE" },
@@ -64,14 +68,15 @@ local interfaces = {
     ["f912ad6d-2b17-48ea-bd65-f927a61c7684"] = { "keyboard" },
     ["cfa8b69e-5b4a-4cc0-b98b-8ba1a1f3f95a"] = { "mouse" },
     ["da0a7802-e377-4aac-8e77-0558eb1073f8"] = { "video" },
-    ["0e0b6031-5213-4934-818b-38d90ced39db"] = { "shutdown", true },
-    ["9527e630-d0ae-497b-adce-e80ab0175caf"] = { "time sync", true },
-    ["57164f39-9115-4e78-ab55-382f3bd5422d"] = { "heartbeat", true },
-    ["a9a0f4e7-5a45-4d96-b827-8a841e8c03e6"] = { "KVP", true },
-    ["35fa2e29-ea23-4236-96ae-3a6ebacba440"] = { "VSS", true },
-    ["34d14be3-dee4-41c8-9ae7-6b174977c192"] = { "file copy", true },
+    ["0e0b6031-5213-4934-818b-38d90ced39db"] = { "shutdown", "services" },
+    ["9527e630-d0ae-497b-adce-e80ab0175caf"] = { "time sync", "services" },
+    ["57164f39-9115-4e78-ab55-382f3bd5422d"] = { "heartbeat", "services" },
+    ["a9a0f4e7-5a45-4d96-b827-8a841e8c03e6"] = { "KVP", "services" },
+    ["35fa2e29-ea23-4236-96ae-3a6ebacba440"] = { "VSS", "services" },
+    ["34d14be3-dee4-41c8-9ae7-6b174977c192"] = { "file copy", "services" },
     ["525074dc-8985-46e2-8057-a307dc18a502"] = { "dynamic memory" },
     ["44c4f61d-4444-4400-9d52-802e27ede19f"] = { "PCI" },
+    ["40fe4059-b70c-418c-952e-29db11dff3d0"] = { "loopback", "loopback" },
 }
 
 -- Fields ---------------------------------------------------------------------------------------------------------
@@ -186,6 +191,12 @@ field("uint8", "ic.time.flags", "Flags", base.DEC, sync_kinds)
 field("uint8", "ic.time.leap", "Leap flags", base.HEX)
 field("uint8", "ic.time.stratum", "Stratum")
 field("bytes", "ic.body", "Body")
+
+field("uint32", "loopback.operation", "Operation", base.DEC, loopback_operations)
+field("uint32", "loopback.status", "Status", base.DEC, loopback_statuses)
+field("uint64", "loopback.argument", "Argument", base.HEX)
+field("uint32", "loopback.count", "Packets")
+field("uint32", "loopback.length", "Bytes in each")
 
 local all = {}
 for _, each in pairs(f) do
@@ -332,7 +343,7 @@ end
 
 local function device_of(guid)
     local known = interfaces[guid or ""]
-    return known and known[1], known and known[2] or false
+    return known and known[1], known and known[2]
 end
 
 -- Guest memory ---------------------------------------------------------------------------------------------------
@@ -798,9 +809,31 @@ local function transfer_pages(r)
     return string.format("page set %s, %s, %d bytes", text(pageset), count_text(count, "range"), bytes)
 end
 
+local function dissect_loopback(r, context)
+    local operation, status = r:number("loopback.operation", 4), r:number("loopback.status", 4)
+    local argument = r:show("loopback.argument", 8)
+    local count, length = r:number("loopback.count", 4), r:number("loopback.length", 4)
+    r:rest("packet.payload")
+    if not length then
+        return "without a header"
+    end
+    local info = (loopback_operations[operation] or "operation " .. operation)
+    if operation == 3 then
+        info = info .. string.format(" of %s of %d bytes", count_text(count, "packet"), length)
+    end
+    info = info .. string.format(", argument 0x%s", argument:le_uint64():tohex():gsub("^0+(.)", "%1"))
+    if status ~= 0 then
+        info = info .. ", FAILED: " .. (loopback_statuses[status] or status)
+    end
+    return string.format("%s, %d bytes of data", info, context.payload - 24)
+end
+
 local extensions = { [7] = transfer_pages, [9] = gpa_direct }
 
 local function dissect_payload(r, context)
+    if context.protocol == "loopback" then
+        return dissect_loopback(r, context)
+    end
     if not context.pipe then
         local kept = r:left()
         r:rest("packet.payload")
@@ -814,9 +847,9 @@ local function dissect_payload(r, context)
     end
     local data = r:take(math.min(length, r:left()))
     local info = string.format("%s, %d bytes", pipe_types[kind] or "pipe message " .. kind, length)
-    if data and context.is_ic and data:len() > 0 then
+    if data and context.protocol == "services" then
         info = dissect_ic(reader(data, r.tree))
-    elseif data and data:len() > 0 then
+    elseif data then
         r.tree:add(f["pipe.data"], data)
     end
     r:rest("packet.padding")
@@ -859,7 +892,7 @@ local function dissect_packet(buffer, tree, context)
     end
     local payload = dissect_payload(r, context)
     -- Services tell requests apart by themselves: their packets are all in-band, their transactions 0.
-    return context.is_ic and kind == IN_BAND and payload or info .. ", " .. payload
+    return context.protocol == "services" and kind == IN_BAND and payload or info .. ", " .. payload
 end
 
 -- Records --------------------------------------------------------------------------------------------------------
@@ -879,7 +912,7 @@ local function dissect_header(buffer, tree)
         r:number("doorbell", 4)
         r.at = 20
         header.interface = r:guid("interface")
-        header.device, header.is_ic = device_of(header.interface)
+        header.device, header.protocol = device_of(header.interface)
         if header.device then
             r.tree:add(f["device"], buffer(20, 16), header.device)
         end

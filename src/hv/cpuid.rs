@@ -1,7 +1,7 @@
 //! What the guest's CPUID shows: the host's processor without its hypervisor, and the chosen Hyper-V features.
 //!
 //! Features have names (`--hyperv default,-stimer-direct,+reset`). What a name stands for is one row of
-//! [`FEATURES`]; what KVM cannot serve is refused by name, so what is shown is what works. With
+//! `FEATURES`; what KVM cannot serve is refused by name, so what is shown is what works. With
 //! KVM_CAP_HYPERV_ENFORCE_CPUID it is also all that works.
 
 use std::fmt;

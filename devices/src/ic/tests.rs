@@ -14,7 +14,8 @@ use super::protocol::{
 use super::shutdown::{Shutdown, ShutdownError, ShutdownHandle, ShutdownKind};
 use super::timesync::{Moment, ReferenceClock, TimeSync};
 use crate::testing::{TestChannel, TestGuest};
-use crate::vmbus::channel::VmbusDevice;
+use crate::vmbus::channel::{Opening, RingNeeds, VmbusDevice};
+use crate::vmbus::protocol::Version;
 use crate::vmbus::ring::protocol::PipeHeader;
 use crate::vmbus::ring::{PacketOut, pipe_message};
 
@@ -271,4 +272,16 @@ fn an_answer_to_no_request_is_ignored() {
     answer(&mut channel, header, 0, &body);
     choose(&mut channel, negotiation, &[v(3, 0), v(3, 0)]);
     listening(&handle, ShutdownKind::PowerOff);
+}
+
+#[test]
+fn services_ask_for_rings_that_carry_their_largest_message() {
+    let ram = TestGuest::default().ram().clone();
+    let opening = Opening { version: Version::V5_3, user_data: [0; 120], ram };
+    let both = |bytes| RingNeeds { from_guest: bytes, to_guest: bytes };
+    // Descriptor 16, pipe header 8, header 20, body, padding, trailer 8.
+    let shutdown = Shutdown::device().unwrap().0;
+    assert_eq!(shutdown.ring_needs(&opening), both(16 + 8 + 20 + 2060 + 8));
+    let heartbeat = Heartbeat::device().0;
+    assert_eq!(heartbeat.ring_needs(&opening), both(16 + 8 + 20 + 40 + 4 + 8));
 }

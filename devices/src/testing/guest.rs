@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use super::channel::TestChannel;
 use super::synic::{TestMessage, TestSynic};
 use crate::guid::Guid;
 use crate::hvdef::{HvStatus, MESSAGE_TYPE_VMBUS};
@@ -15,11 +16,11 @@ use crate::vmbus::protocol::{
     ChannelName, GpadlCreated, GpadlTeardown, GpadlTorndown, Header, InitiateContact, OfferChannel,
     OpenChannel, OpenChannelResult, Version, VersionResponse, message_type,
 };
-use crate::vmbus::ring::{Incoming, Outgoing, Packet, PacketBuffer, PacketOut, RingPages, WriteError};
+use crate::vmbus::ring::{Incoming, Outgoing, RingPages};
 use crate::vmbus::synic::Synic;
 
 /// How long anything of the host's may take before a test fails: far above what it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// RAM of the guest, pages.
 const RAM_PAGES: usize = 16 << 10;
 /// Units of 8 bytes in a GPADL_HEADER and in a GPADL_BODY.
@@ -222,6 +223,12 @@ impl TestGuest {
     pub fn lend(&mut self, channel: u32, pfns: &[u64]) -> u32 {
         let gpadl = self.next_gpadl;
         self.next_gpadl += 1;
+        self.lend_as(channel, gpadl, pfns);
+        gpadl
+    }
+
+    /// Lends whole pages under a name of the guest's choice and waits for the host's answer.
+    pub fn lend_as(&mut self, channel: u32, gpadl: u32, pfns: &[u64]) {
         let byte_count = (pfns.len() * PAGE_SIZE) as u64;
         // A range header is one unit: byte count in its low half, byte offset in its high half.
         let units: Vec<u64> = std::iter::once(byte_count).chain(pfns.iter().copied()).collect();
@@ -239,7 +246,6 @@ impl TestGuest {
         let created: GpadlCreated = self.receive(message_type::GPADL_CREATED);
         assert_eq!((created.channel.get(), created.gpadl.get()), (channel, gpadl));
         assert_eq!(created.status.get(), 0, "GPADL_CREATED");
-        gpadl
     }
 
     /// Opens a channel with rings of so many pages each, control pages included.
@@ -259,6 +265,20 @@ impl TestGuest {
         outgoing_pages: usize,
     ) -> Result<TestChannel, u32> {
         let ring_gpadl = self.lend(offer.channel(), pfns);
+        self.open_rings(offer, ring_gpadl, pfns, outgoing_pages)
+    }
+
+    /// Opens a channel on the pages of a GPADL; `Err` is the status of a refusal.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn open_rings(
+        &mut self,
+        offer: &OfferSeen,
+        ring_gpadl: u32,
+        pfns: &[u64],
+        outgoing_pages: usize,
+    ) -> Result<TestChannel, u32> {
         let (to_host, from_host) = pfns.split_at(outgoing_pages);
         // The pages may have been rings before.
         self.zero(to_host[0]);
@@ -270,14 +290,7 @@ impl TestGuest {
         // A guest sets the feature bit on both control pages before it opens the channel.
         Outgoing::open(ring(from_host)).expect("an empty ring");
         self.open_lent(offer, ring_gpadl, outgoing_pages)?;
-        Ok(TestChannel {
-            offer: *offer,
-            ring_gpadl,
-            synic: Arc::clone(&self.synic),
-            outgoing,
-            incoming,
-            buffer: PacketBuffer::new(),
-        })
+        Ok(TestChannel::new(*offer, ring_gpadl, Arc::clone(&self.synic), (outgoing, incoming)))
     }
 
     /// Asks the host to open a channel on a GPADL; `Err` is the status of a refusal.
@@ -303,81 +316,13 @@ impl TestGuest {
     }
 
     /// Closes a channel and takes its pages back.
-    pub fn close(&mut self, TestChannel { offer, ring_gpadl, .. }: TestChannel) {
+    pub fn close(&mut self, channel: TestChannel) {
+        let (offer, ring_gpadl) = (channel.offer, channel.ring_gpadl);
+        drop(channel);
         self.send(message_type::CLOSE_CHANNEL, ChannelName { channel: offer.offer.channel }.as_bytes());
         let teardown = GpadlTeardown { channel: offer.offer.channel, gpadl: ring_gpadl.into() };
         self.send(message_type::GPADL_TEARDOWN, teardown.as_bytes());
         let torndown: GpadlTorndown = self.receive(message_type::GPADL_TORNDOWN);
         assert_eq!(torndown.gpadl.get(), ring_gpadl);
-    }
-}
-
-/// An open channel in the guest's hands.
-#[derive(Debug)]
-pub struct TestChannel {
-    offer: OfferSeen,
-    ring_gpadl: u32,
-    synic: Arc<TestSynic>,
-    /// The guest's outgoing ring.
-    pub outgoing: Outgoing<RingPages>,
-    /// The guest's incoming ring.
-    pub incoming: Incoming<RingPages>,
-    buffer: PacketBuffer,
-}
-
-impl TestChannel {
-    /// The device's interface.
-    #[must_use]
-    pub fn interface(&self) -> Guid {
-        self.offer.offer.interface
-    }
-
-    /// Sends a packet, waiting for room if need be, and rings as a guest does.
-    pub fn send(&mut self, packet: &PacketOut<'_>) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.try_send(packet) {
-            let flag = self.offer.channel() as u16;
-            assert!(self.synic.take_flag(0, flag, deadline), "the host makes no room");
-        }
-    }
-
-    /// Sends a packet and rings, if there is room; if not, the host will interrupt when there is.
-    pub fn try_send(&mut self, packet: &PacketOut<'_>) -> bool {
-        loop {
-            match self.outgoing.write(packet) {
-                Ok(()) => break,
-                Err(WriteError::Full { need, .. }) => {
-                    if !self.outgoing.wait_for_room(need).expect("a sound ring") {
-                        return false;
-                    }
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        if self.outgoing.commit().expect("a sound ring") {
-            assert!(self.synic.ring(self.offer.offer.connection_id.get()), "nobody hears the doorbell");
-        }
-        true
-    }
-
-    /// Takes the next packet if it comes until then.
-    pub fn try_receive<T>(&mut self, deadline: Instant, take: impl FnOnce(&Packet<'_>) -> T) -> Option<T> {
-        loop {
-            if let Some(packet) = self.incoming.next(&mut self.buffer).expect("a sound ring") {
-                let taken = take(&packet);
-                if self.incoming.commit().expect("a sound ring") {
-                    self.synic.ring(self.offer.offer.connection_id.get());
-                }
-                return Some(taken);
-            }
-            if !self.synic.take_flag(0, self.offer.channel() as u16, deadline) {
-                return None;
-            }
-        }
-    }
-
-    /// Waits for the next packet.
-    pub fn receive<T>(&mut self, take: impl FnOnce(&Packet<'_>) -> T) -> T {
-        self.try_receive(Instant::now() + PATIENCE, take).expect("a packet from the host")
     }
 }

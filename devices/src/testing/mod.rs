@@ -16,10 +16,12 @@
     reason = "a panic is how a test fails, and a test's numbers are small"
 )]
 
+mod channel;
 mod guest;
 mod synic;
 mod worker;
 
-pub use guest::{OfferSeen, TestChannel, TestGuest};
+pub use channel::TestChannel;
+pub use guest::{OfferSeen, TestGuest};
 pub use synic::TestSynic;
 pub use worker::TestWorker;

@@ -8,21 +8,18 @@
 use std::fmt::Debug;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use thiserror::Error;
-use vmm_sys_util::eventfd::EventFd;
 
+pub use super::counters::ChannelCounters;
+pub use super::interrupt::Interrupt;
 pub use super::needs::{RingNeeds, RingTooSmall};
 use super::protocol::Version;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
-use super::synic::{SignalError, Synic};
 use super::trace::ChannelTrace;
-use crate::guest_debug;
 use crate::guid::Guid;
-use crate::hvdef::VMBUS_SINT;
 use crate::mem::GuestRam;
 
 /// What a device offers to the guest.
@@ -336,79 +333,5 @@ impl Replies<'_> {
                 Err(error) => return Err(ChannelError::Write(error)),
             }
         }
-    }
-}
-
-/// The host's doorbell of one channel: an event flag on the virtual processor that the guest named.
-#[derive(Debug)]
-pub struct Interrupt {
-    synic: Arc<dyn Synic>,
-    flag: u16,
-    /// [`NO_VP`] while the guest wants no interrupts.
-    target: AtomicU32,
-}
-
-/// Target of a channel whose guest wants no interrupts (`VP_INDEX_DISABLE_INTERRUPT` on the wire).
-const NO_VP: u32 = u32::MAX;
-
-impl Interrupt {
-    /// Interrupts by `flag` on `target`.
-    #[must_use]
-    pub fn new(synic: Arc<dyn Synic>, flag: u16, target: Option<u32>) -> Self {
-        Interrupt { synic, flag, target: AtomicU32::new(target.unwrap_or(NO_VP)) }
-    }
-
-    /// Interrupts another virtual processor from now on, and once at once: an interrupt on its way to the old one
-    /// may have been missed.
-    pub fn retarget(&self, target: Option<u32>, counters: &ChannelCounters) {
-        self.target.store(target.unwrap_or(NO_VP), Ordering::SeqCst);
-        self.raise(counters);
-    }
-
-    fn raise(&self, counters: &ChannelCounters) {
-        let target = self.target.load(Ordering::SeqCst);
-        if target == NO_VP {
-            return;
-        }
-        match self.synic.signal_event(target, VMBUS_SINT, self.flag) {
-            Ok(()) => {
-                counters.signals_out.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error @ SignalError::NoPage(_)) => guest_debug!("An interrupt is lost: {error}"),
-            Err(error) => log::error!("An interrupt is lost: {error}"),
-        }
-    }
-}
-
-/// What has passed through a channel since it was opened.
-#[derive(Debug, Default)]
-pub struct ChannelCounters {
-    /// Packets from the guest.
-    pub packets_in: AtomicU64,
-    /// Bytes of these in the ring, headers and trailers included.
-    pub bytes_in: AtomicU64,
-    /// Packets to the guest.
-    pub packets_out: AtomicU64,
-    /// Bytes of these in the ring, headers and trailers included.
-    pub bytes_out: AtomicU64,
-    /// Times that the guest rang.
-    pub signals_in: AtomicU64,
-    /// Times that the guest was interrupted.
-    pub signals_out: AtomicU64,
-}
-
-impl ChannelCounters {
-    fn note(&self, incoming: &Incoming<RingPages>, outgoing: &Outgoing<RingPages>) {
-        let (from_guest, to_guest) = (incoming.counters(), outgoing.counters());
-        self.packets_in.store(from_guest.packets, Ordering::Relaxed);
-        self.bytes_in.store(from_guest.bytes, Ordering::Relaxed);
-        self.packets_out.store(to_guest.packets, Ordering::Relaxed);
-        self.bytes_out.store(to_guest.bytes, Ordering::Relaxed);
-    }
-
-    /// Takes the rings of the guest's doorbell since the last time.
-    pub(super) fn note_doorbell(&self, doorbell: &EventFd) {
-        let rings = doorbell.read().unwrap_or(0);
-        self.signals_in.fetch_add(rings, Ordering::Relaxed);
     }
 }

@@ -22,7 +22,9 @@
 
 pub mod bus;
 pub mod channel;
+mod counters;
 pub mod gpadl;
+mod interrupt;
 mod needs;
 pub mod protocol;
 pub mod ring;

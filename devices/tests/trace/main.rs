@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use devices::ic::heartbeat::Heartbeat;
 use devices::ic::shutdown::{Shutdown, ShutdownKind};
 use devices::ic::timesync::TimeSync;
+use devices::loopback::{Loopback, protocol as loopback};
 use devices::vmbus::channel::OfferFlags;
 use devices::vmbus::protocol::{self, ChannelName, FeatureFlags, Version, message_type};
 use devices::vmbus::ring::protocol::{PacketType, TransferPageRange};
@@ -236,6 +237,35 @@ fn services_requests_are_shown_in_words() {
     assert_has(&info, &["SHUTDOWN request: restart", "TIME_SYNC request: set the clock"]);
     assert_has(&traced.details("vmbus.ic.type == 3"), &["Restart: True", "Time for programs to end (s)"]);
     assert_has(&traced.details("vmbus.ic.type == 4"), &["Host's time: Nov 14, 2023 22:13:20"]);
+}
+
+#[test]
+#[ignore = "needs tshark: apt-get install tshark"]
+fn the_loopback_devices_operations_have_names() {
+    let traced = Traced::new(TracedPackets::All, |guest, _| {
+        guest.bus.add(Loopback::device().0).unwrap();
+        let offer = guest.connect_to(loopback::INTERFACE);
+        let mut channel = guest.open(&offer, 8, 8);
+        let request = loopback::Header {
+            operation: loopback::operation::SOURCE.into(),
+            status: 0.into(),
+            argument: 0x77.into(),
+            count: 1.into(),
+            length: 100.into(),
+        };
+        channel.send(&PacketOut::in_band(5, &[request.as_bytes()]));
+        channel.receive(|_| ());
+        channel.send(&PacketOut::in_band(6, &[&[9; 24]]));
+        channel.receive(|_| ());
+    });
+    let expected = [
+        "SOURCE of 1 packet of 100 bytes, argument 0x77, 0 bytes of data",
+        "SOURCE of 1 packet of 100 bytes, argument 0x0, 104 bytes of data",
+    ];
+    let expected = expected.map(|text| format!("Channel 1 (loopback): IN_BAND, transaction 0x5, {text}"));
+    let info = traced.info("vmbus.kind == 1");
+    assert_eq!(info[..2], expected);
+    assert!(info[3].contains("FAILED: unknown operation"), "{}", info[3]);
 }
 
 #[test]

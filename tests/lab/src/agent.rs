@@ -178,7 +178,12 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed_and_the_next_one_runs() {
         let mut session = session();
-        start(&session, "trap '' TERM; while :; do read line; done </dev/zero");
+        start(&session, "trap '' TERM; echo deaf; while :; do read line; done </dev/zero");
+        // Before that, it would still hear the first request.
+        match session.next(Instant::now() + Duration::from_secs(30)).unwrap() {
+            Some(Frame::Console(said)) => assert_eq!(said, b"deaf\n"),
+            other => panic!("{other:?}"),
+        }
         session.send(&Frame::Message(Request::Terminate)).unwrap();
         session.send(&Frame::Message(Request::Kill)).unwrap();
         assert_eq!(end(&mut session).1, 128 + 9);

@@ -91,7 +91,9 @@ impl Guest {
 
     /// Adds to the kernel's command line; later words win.
     pub fn append(mut self, words: &str) -> Self {
-        let _ = write!(self.command_line, " {words}");
+        if !words.is_empty() {
+            let _ = write!(self.command_line, " {words}");
+        }
         self
     }
 

@@ -7,15 +7,22 @@
 //!
 //! [`Pages`] are for what lasts as long as a channel. What a single request names is used once: [`Pieces`] looks it
 //! up on the way.
+//!
+//! Copies are made of atomic accesses, see `mem/copy.rs`.
+
+mod copy;
+mod pieces;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory, VolatileSlice,
-};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory};
+
+pub use pieces::{Piece, Pieces};
+
+use copy::{copy_in, copy_out};
 
 /// All RAM of a guest; a clone shares it.
 pub type GuestRam = GuestMemoryMmap<()>;
@@ -41,58 +48,49 @@ pub enum MemError {
     },
 }
 
-/// Bytes that are contiguous both for the guest and in this process.
-#[derive(Clone, Debug)]
-struct Run {
-    /// Offset of the first byte within the pages.
-    start: usize,
-    /// Offset of the first byte within the mapping.
-    at: usize,
-    len: usize,
-    mapping: Arc<MmapRegion<()>>,
-}
-
 /// A list of guest pages, seen as one run of bytes.
 ///
 /// A page may be listed more than once, and other lists may share it: the guest decides.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    places: Arc<Places>,
-    size: usize,
+    pages: Arc<[Page]>,
 }
 
+/// Where a page is in this process.
 #[derive(Debug)]
-struct Places {
-    runs: Vec<Run>,
-    /// Of each page, in which run it is: rings look pages up several times per packet.
-    run_of_page: Vec<usize>,
+struct Page {
+    mapping: Arc<MmapRegion<()>>,
+    /// Offset of its first byte within the mapping.
+    at: usize,
+    /// Bytes from there that are in the list's order: of this page and of those that continue it.
+    run: usize,
 }
 
 impl Pages {
-    /// Looks up every page in the guest's RAM; neighbours become one run.
+    /// Looks up every page in the guest's RAM.
     ///
     /// # Errors
     /// [`MemError::NotRam`] names the first page that is not RAM.
     pub fn resolve(ram: &GuestRam, pfns: &[u64]) -> Result<Self, MemError> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut run_of_page = Vec::with_capacity(pfns.len());
-        for (i, &pfn) in pfns.iter().enumerate() {
-            let (mapping, at) = find_page(ram, pfn).ok_or(MemError::NotRam(pfn))?;
-            match runs.last_mut() {
-                Some(last) if last.at + last.len == at && Arc::ptr_eq(&last.mapping, &mapping) => {
-                    last.len += PAGE_SIZE;
-                }
-                _ => runs.push(Run { start: i * PAGE_SIZE, at, len: PAGE_SIZE, mapping }),
+        let page = |&pfn: &u64| find_page(ram, pfn).ok_or(MemError::NotRam(pfn));
+        let mut pages = pfns.iter().map(page).collect::<Result<Vec<Page>, MemError>>()?;
+        let mut rest = pages.as_mut_slice();
+        while let [before @ .., last] = rest {
+            if let Some(page) = before.last_mut()
+                && page.at + PAGE_SIZE == last.at
+                && Arc::ptr_eq(&page.mapping, &last.mapping)
+            {
+                page.run += last.run;
             }
-            run_of_page.push(runs.len() - 1);
+            rest = before;
         }
-        Ok(Pages { places: Arc::new(Places { runs, run_of_page }), size: pfns.len() * PAGE_SIZE })
+        Ok(Pages { pages: pages.into() })
     }
 
     /// Bytes in all pages.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.size
+        self.pages.len() * PAGE_SIZE
     }
 
     /// Copies bytes out of guest memory.
@@ -101,12 +99,19 @@ impl Pages {
     /// [`MemError::OutOfRange`] past the last page; nothing is copied then.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), MemError> {
         self.check(offset, bytes.len())?;
-        let mut rest = bytes;
-        self.for_each_piece(offset, rest.len(), |run, at, len| {
-            let (piece, tail) = std::mem::take(&mut rest).split_at_mut(len);
+        let (mut offset, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let (page, skip) = self.page(offset, rest.len())?;
+            let (piece, tail) = rest.split_at_mut(rest.len().min(page.run - skip));
+            let at = page.at + skip;
+            let guest = page.mapping.get_slice(at, piece.len());
+            guest
+                .and_then(|guest| copy_out(&guest, at, piece))
+                .map_err(|_| self.out_of_range(offset, piece.len()))?;
+            offset += piece.len();
             rest = tail;
-            run.mapping.get_slice(at, len).map(|guest| guest.copy_to(piece)).map(drop)
-        })
+        }
+        Ok(())
     }
 
     /// Copies bytes into guest memory.
@@ -115,12 +120,19 @@ impl Pages {
     /// [`MemError::OutOfRange`] past the last page; nothing is copied then.
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), MemError> {
         self.check(offset, bytes.len())?;
-        let mut rest = bytes;
-        self.for_each_piece(offset, rest.len(), |run, at, len| {
-            let (piece, tail) = rest.split_at(len);
+        let (mut offset, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let (page, skip) = self.page(offset, rest.len())?;
+            let (piece, tail) = rest.split_at(rest.len().min(page.run - skip));
+            let at = page.at + skip;
+            let guest = page.mapping.get_slice(at, piece.len());
+            guest
+                .and_then(|guest| copy_in(&guest, at, piece))
+                .map_err(|_| self.out_of_range(offset, piece.len()))?;
+            offset += piece.len();
             rest = tail;
-            run.mapping.get_slice(at, len).map(|guest| guest.copy_from(piece))
-        })
+        }
+        Ok(())
     }
 
     /// Reads an aligned word.
@@ -148,127 +160,39 @@ impl Pages {
     }
 
     fn with_word<T>(&self, offset: usize, access: impl FnOnce(&AtomicU32) -> T) -> Result<T, MemError> {
-        self.check(offset, size_of::<u32>())?;
-        let out_of_range = || self.out_of_range(offset, size_of::<u32>());
-        let run = self.run_of(offset).ok_or_else(out_of_range)?;
-        let word = run.mapping.get_atomic_ref::<AtomicU32>(run.at + (offset - run.start));
-        word.map(access).map_err(|_| out_of_range())
+        let len = size_of::<u32>();
+        let (page, skip) = self.page(offset, len)?;
+        let word = page.mapping.get_atomic_ref::<AtomicU32>(page.at + skip);
+        // An aligned word is in one page.
+        word.map(access).map_err(|_| self.out_of_range(offset, len))
     }
 
     fn check(&self, offset: usize, len: usize) -> Result<(), MemError> {
         match offset.checked_add(len) {
-            Some(end) if end <= self.size => Ok(()),
+            Some(end) if end <= self.size() => Ok(()),
             _ => Err(self.out_of_range(offset, len)),
         }
     }
 
+    #[cold]
     fn out_of_range(&self, offset: usize, len: usize) -> MemError {
-        MemError::OutOfRange { offset, len, size: self.size }
+        MemError::OutOfRange { offset, len, size: self.size() }
     }
 
-    fn run_of(&self, offset: usize) -> Option<&Run> {
-        let run = *self.places.run_of_page.get(offset / PAGE_SIZE)?;
-        self.places.runs.get(run)
-    }
-
-    /// Calls `access(run, offset in its mapping, length)` for each contiguous piece of a checked range.
-    fn for_each_piece<E>(
-        &self,
-        offset: usize,
-        len: usize,
-        mut access: impl FnMut(&Run, usize, usize) -> Result<(), E>,
-    ) -> Result<(), MemError> {
-        let (mut offset, mut left) = (offset, len);
-        while left > 0 {
-            let run = self.run_of(offset).ok_or_else(|| self.out_of_range(offset, left))?;
-            let skip = offset - run.start;
-            let len = left.min(run.len - skip);
-            access(run, run.at + skip, len).map_err(|_| self.out_of_range(offset, len))?;
-            offset += len;
-            left -= len;
-        }
-        Ok(())
+    /// The page of an offset, for an access of `len` bytes, and the offset within the page.
+    fn page(&self, offset: usize, len: usize) -> Result<(&Page, usize), MemError> {
+        let page = self.pages.get(offset / PAGE_SIZE);
+        page.map(|page| (page, offset % PAGE_SIZE)).ok_or_else(|| self.out_of_range(offset, len))
     }
 }
 
-/// Contiguous bytes of guest memory, at most a page.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece<'r>(VolatileSlice<'r>);
-
-impl Piece<'_> {
-    /// How many bytes.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Copies them into the start of the buffer, as far as it goes, and returns the copy.
-    pub fn read<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
-        let len = self.size().min(buffer.len());
-        let (copy, _) = buffer.split_at_mut(len);
-        self.0.copy_to(copy);
-        copy
-    }
-
-    /// Copies bytes over the first of them, as far as either goes.
-    pub fn write(&self, bytes: &[u8]) {
-        self.0.copy_from(bytes);
-    }
-}
-
-/// Guest memory that one request names, as bytes: `len` of them from `offset` on in a list of pages.
-///
-/// Yields them page by page, each looked up when it is reached; nothing is allocated or kept. Ends with the first
-/// error. To touch all bytes or none, let a clone run through first.
-#[derive(Clone, Debug)]
-pub struct Pieces<'r, P> {
-    ram: &'r GuestRam,
-    pfns: P,
-    /// Into the next page; may be past its end.
-    offset: usize,
-    left: usize,
-}
-
-impl<'r, P: Iterator<Item = u64>> Pieces<'r, P> {
-    /// Names the bytes; touches nothing yet.
-    pub fn new(ram: &'r GuestRam, pfns: P, offset: usize, len: usize) -> Self {
-        Pieces { ram, pfns, offset, left: len }
-    }
-
-    fn find(&mut self) -> Result<Piece<'r>, MemError> {
-        let (offset, left) = (self.offset, self.left);
-        let past_the_pages = MemError::OutOfRange { offset, len: left, size: 0 };
-        let pfn = self.pfns.nth(offset / PAGE_SIZE).ok_or(past_the_pages)?;
-        let skip = offset % PAGE_SIZE;
-        let len = left.min(PAGE_SIZE - skip);
-        (self.offset, self.left) = (0, left - len);
-        let address = pfn.checked_mul(PAGE_SIZE as u64).and_then(|page| page.checked_add(skip as u64));
-        let address = address.ok_or(MemError::NotRam(pfn))?;
-        self.ram.get_slice(GuestAddress(address), len).map(Piece).map_err(|_| MemError::NotRam(pfn))
-    }
-}
-
-impl<'r, P: Iterator<Item = u64>> Iterator for Pieces<'r, P> {
-    type Item = Result<Piece<'r>, MemError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        let found = self.find();
-        if found.is_err() {
-            self.left = 0;
-        }
-        Some(found)
-    }
-}
-
-fn find_page(ram: &GuestRam, pfn: u64) -> Option<(Arc<MmapRegion<()>>, usize)> {
+/// A page of which nothing is known to follow it.
+fn find_page(ram: &GuestRam, pfn: u64) -> Option<Page> {
     let address = pfn.checked_mul(PAGE_SIZE as u64)?;
     let (region, at) = ram.to_region_addr(GuestAddress(address))?;
     let at = usize::try_from(at.0).ok()?;
     let end = at.checked_add(PAGE_SIZE)?;
-    (end as u64 <= region.len()).then(|| (region.get_mmap(), at))
+    (end as u64 <= region.len()).then(|| Page { mapping: region.get_mmap(), at, run: PAGE_SIZE })
 }
 
 #[cfg(test)]
@@ -354,5 +278,25 @@ mod tests {
         let mut bytes = [0; 4];
         pages.read(8, &mut bytes).unwrap();
         assert_eq!(bytes, [1, 2, 3, 0x84]);
+    }
+    #[test]
+    fn copies_of_every_alignment_and_length_are_exact() {
+        let pages = Pages::resolve(&ram(), &[1, 2, 6]).unwrap();
+        let bytes: Vec<u8> = (1..=200).collect();
+        for offset in 2 * PAGE_SIZE - 100..2 * PAGE_SIZE - 90 {
+            for len in 0..=bytes.len() {
+                pages.write(offset - 8, &[0; 216]).unwrap();
+                pages.write(offset, &bytes[..len]).unwrap();
+                let mut read = [0xff; 216];
+                pages.read(offset - 8, &mut read).unwrap();
+                let (before, rest) = read.split_at(8);
+                let (copy, after) = rest.split_at(len);
+                assert_eq!(copy, &bytes[..len]);
+                assert!(before.iter().chain(after).all(|&byte| byte == 0), "{len} bytes at {offset}");
+                let mut again = vec![0; len];
+                pages.read(offset, &mut again).unwrap();
+                assert_eq!(again, copy);
+            }
+        }
     }
 }
