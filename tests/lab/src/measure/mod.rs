@@ -28,6 +28,9 @@ pub struct Options {
     /// Number of boots and reboots in a row (family boot)
     #[arg(long, default_value_t = 12)]
     boots: u32,
+    /// Seconds of traffic with random openings and closings, 7200 for instance (family rings)
+    #[arg(long, default_value_t = 0)]
+    soak: u64,
     /// Seconds of idling, and of counting heartbeats (family bus)
     #[arg(long, default_value_t = 30)]
     seconds: u64,

@@ -1,6 +1,7 @@
 //! Family `rings`: the host's table beside what the guest asked for, and what a packet costs in exits.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -30,8 +31,17 @@ const KVM_COUNTERS: [&str; 7] =
     ["exits", "io_exits", "mmio_exits", "halt_exits", "hypercalls", "irq_injections", "signal_exits"];
 
 /// Takes the figures.
-pub fn measure(lab: &mut Lab, _: &Options, figures: &mut Figures) -> Result<()> {
+pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Result<()> {
     sizes(lab, figures)?;
+    exits(lab, figures)?;
+    if options.soak > 0 {
+        soak(lab, Duration::from_secs(options.soak), figures)?;
+    }
+    Ok(())
+}
+
+/// What packets cost: a run with many of them less one with few.
+fn exits(lab: &mut Lab, figures: &mut Figures) -> Result<()> {
     let (few, few_report) = exchange(lab, FEW)?;
     let (many, many_report) = exchange(lab, MANY)?;
     for (few, many) in few.iter().zip(&many) {
@@ -48,10 +58,13 @@ pub fn measure(lab: &mut Lab, _: &Options, figures: &mut Figures) -> Result<()> 
     let packets = sum(&many).saturating_sub(sum(&few)).max(1);
     figures.add("packets counted, all ways", packets, "");
     let before = few_report.exits();
+    let mut all = 0;
     for (reason, count) in many_report.exits() {
         let more = count.saturating_sub(before.get(&reason).copied().unwrap_or_default());
+        all += more;
         figures.add(&format!("exits to user space, {reason}, per packet"), more as f64 / packets as f64, "");
     }
+    figures.add("exits to user space more than with few packets", all, "");
     figures.add("exits to user space charged to the channel", many_report.channel("loopback")?.exits, "");
     Ok(())
 }
@@ -125,4 +138,44 @@ fn run(vm: &mut Vm<'_>, way: &'static str, parameters: &str) -> Result<Run> {
         *count = count.saturating_sub(before.get(name).copied().unwrap_or_default());
     }
     Ok(Run { way, packets: said.figure("packets_in")? + said.figure("packets_out")?, kvm })
+}
+
+/// Traffic over one opening after the other, with rings of random sizes, until the time is over. Nothing may be lost,
+/// and busman's memory must not grow with the number of openings.
+fn soak(lab: &mut Lab, time: Duration, figures: &mut Figures) -> Result<()> {
+    let guest = probe::guest(lab)?;
+    let mut vm = lab.start(&guest)?;
+    vm.expect("lab: ready")?;
+    let step = progress::step(format!("Openings with rings of random sizes for {} s", time.as_secs()));
+    let deadline = Instant::now() + time;
+    let (mut seed, mut packets, mut memory) = (0, 0, Vec::new());
+    while Instant::now() < deadline {
+        seed += 1;
+        let mode = if seed % 4 == 0 { "mode=cycles cycles=50" } else { "packets=2000 wraps=1" };
+        let (incoming, outgoing) = (pages(2 * seed), pages(2 * seed + 1));
+        let said = probe::load(&mut vm, &format!("{mode} seed={seed} in={incoming} out={outgoing}"))?;
+        probe::check(&probe::table(&mut vm, "loopback")?, &said)?;
+        packets += said.figure("packets_in")? + said.figure("packets_out")?;
+        memory.push(vm.sample()?.overhead_kib);
+    }
+    step.done("done");
+    vm.tell("end")?;
+    let report = vm.finish_well()?.report()?;
+    figures.add("soak: openings", report.channel("loopback")?.opens, "");
+    figures.add("soak: packets, at least", packets, "");
+    // The first loads make buffers as large as they ever get.
+    let early = memory.get(memory.len() / 10).copied().unwrap_or_default();
+    figures.add("soak: resident beyond guest RAM, after a tenth", early, "KiB");
+    figures.add(
+        "soak: resident beyond guest RAM, at the end",
+        memory.last().copied().unwrap_or_default(),
+        "KiB",
+    );
+    Ok(())
+}
+
+/// Pages of a ring, from 2 to 512, small sizes as often as large ones.
+fn pages(number: u64) -> u64 {
+    let scrambled = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    2 + scrambled % (4 << (scrambled >> 16 & 7)).min(511)
 }
