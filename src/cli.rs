@@ -106,8 +106,8 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --loopback --once --report r --trace t --trace-packets all \
-             --trace-limit 1G",
+             --devices shutdown,heartbeat --loopback --once --report r --api-socket s --trace t \
+             --trace-packets all --trace-limit 1G",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -120,6 +120,7 @@ mod tests {
             loopback: true,
             once: true,
             report: Some("r".into()),
+            api_socket: Some("s".into()),
             trace: Some("t".into()),
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),

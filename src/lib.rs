@@ -9,7 +9,8 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | what a machine should be: options from the command line and a file, merged and checked |
 //! | [`vmm`] | runs a machine to its end: the control loop |
-//! | [`control`] | what a user can ask of a running machine |
+//! | [`control`] | what a user can ask of a running machine, and the way there |
+//! | [`api`] | the control socket: HTTP for commands |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
@@ -20,6 +21,7 @@
 //! | [`boot`] | kernel, boot structures and ACPI tables in guest RAM |
 //! | [`host`] | the host's terminal and signals |
 
+pub mod api;
 pub mod boot;
 pub mod cli;
 pub mod config;
