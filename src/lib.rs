@@ -11,6 +11,7 @@
 //! | [`vmm`] | runs a machine to its end: the control loop |
 //! | [`control`] | what a user can ask of a running machine, and the way there |
 //! | [`api`] | the control socket: HTTP for commands |
+//! | [`ctl`] | `busman ctl`, its client |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
@@ -26,6 +27,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod ctl;
 pub mod events;
 pub mod host;
 pub mod hv;
