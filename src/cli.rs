@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, ConfigError, Options};
+use crate::ctl::Ctl;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -28,6 +29,16 @@ power off, Ctrl-A x stops at once. SIGTERM and SIGINT also ask; a second one sto
 Exit codes: 0 the guest powered off (or rebooted, with --once), 1 something went wrong, 2 usage.
 BUSMAN_LOG=debug shows more of what happens.";
 
+const CTL_EXAMPLES: &str = "\
+Examples:
+  busman run --config guest.toml --api-socket /run/user/1000/guest.sock
+  busman ctl --socket /run/user/1000/guest.sock state
+  busman ctl --socket /run/user/1000/guest.sock top
+  busman ctl --socket /run/user/1000/guest.sock --json channels | jq '.[].device'
+  curl --unix-socket /run/user/1000/guest.sock http://localhost/api/v1/vm
+
+BUSMAN_SOCKET names the socket where --socket does not.";
+
 /// Runs virtual machines on KVM that look like Hyper-V generation 2 machines
 #[derive(Debug, Parser)]
 #[command(name = "busman", version, arg_required_else_help = true)]
@@ -43,6 +54,9 @@ pub enum Command {
     /// Run a virtual machine until its guest powers off
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<Run>),
+    /// Ask a running machine, which was started with --api-socket
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Ctl),
     /// Print completions for a shell, for instance: source <(busman completions bash)
     Completions {
         /// Your shell
@@ -93,7 +107,7 @@ mod tests {
     fn options(line: &str) -> Options {
         match parse(line).unwrap().command {
             Command::Run(run) => run.options,
-            Command::Completions { .. } => panic!("{line}"),
+            other => panic!("{line}: {other:?}"),
         }
     }
 
@@ -106,8 +120,8 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --loopback --once --report r --trace t --trace-packets all \
-             --trace-limit 1G",
+             --devices shutdown,heartbeat --loopback --once --report r --api-socket s --trace t \
+             --trace-packets all --trace-limit 1G",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -120,6 +134,7 @@ mod tests {
             loopback: true,
             once: true,
             report: Some("r".into()),
+            api_socket: Some("s".into()),
             trace: Some("t".into()),
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),

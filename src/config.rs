@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use devices::vmbus::trace::TracedPackets;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::size::{FileSize, MemorySize};
@@ -28,11 +28,13 @@ const ALL_DEVICES: &str = "all";
 const TRACE_LIMIT: u64 = 256 << 20;
 
 /// A machine, ready to be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// bzImage or ELF kernel.
+    #[serde(serialize_with = "path_as_text")]
     pub kernel: PathBuf,
     /// Initial RAM disk.
+    #[serde(serialize_with = "path_as_text")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line.
     pub cmdline: String,
@@ -45,7 +47,11 @@ pub struct Config {
     /// A reset of the guest ends busman.
     pub once: bool,
     /// Where to write the report at exit.
+    #[serde(serialize_with = "path_as_text")]
     pub report: Option<PathBuf>,
+    /// Where the control socket is.
+    #[serde(serialize_with = "path_as_text")]
+    pub api_socket: Option<PathBuf>,
     /// Devices on the bus, out of [`DEVICES`].
     pub devices: Vec<String>,
     /// Where to record the bus, if it is to be recorded.
@@ -53,11 +59,13 @@ pub struct Config {
 }
 
 /// A recording of the bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
     /// The file, in pcapng format.
+    #[serde(serialize_with = "path_as_text")]
     pub file: PathBuf,
     /// Channels whose packets are recorded too.
+    #[serde(serialize_with = "packets_as_names")]
     pub packets: TracedPackets,
     /// Bytes at which recording stops.
     pub limit: u64,
@@ -97,6 +105,9 @@ pub struct Options {
     /// Write a report in JSON to this file at the end: exits, channels, packets
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub report: Option<PathBuf>,
+    /// Listen for `busman ctl` and other HTTP clients on a Unix socket here, for this user alone
+    #[arg(long, value_name = "PATH", help_heading = "Run")]
+    pub api_socket: Option<PathBuf>,
     /// Record the bus's control messages in this file, for Wireshark
     #[arg(long, value_name = "FILE.pcapng", help_heading = "Trace")]
     pub trace: Option<PathBuf>,
@@ -155,7 +166,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// A file that could not be created, and whose absence would show at the very end.
-    #[error("Cannot write a {what} to {}: its directory does not exist", path.display())]
+    #[error("Cannot create the {what} {}: its directory does not exist", path.display())]
     NoDirectory {
         /// What would be written.
         what: &'static str,
@@ -187,8 +198,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, report, trace, .. } = &mut options;
-        for file in [kernel, initrd, report, trace].into_iter().flatten() {
+        let Options { kernel, initrd, report, api_socket, trace, .. } = &mut options;
+        for file in [kernel, initrd, report, api_socket, trace].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         Ok(options)
@@ -208,6 +219,7 @@ impl Options {
             loopback: self.loopback || other.loopback,
             once: self.once || other.once,
             report: self.report.or(other.report),
+            api_socket: self.api_socket.or(other.api_socket),
             trace: self.trace.or(other.trace),
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
@@ -227,6 +239,9 @@ impl Options {
         if let Some(report) = &self.report {
             check_directory_of("report", report)?;
         }
+        if let Some(socket) = &self.api_socket {
+            check_directory_of("socket", socket)?;
+        }
         let cpus = self.cpus.unwrap_or(1);
         if cpus == 0 {
             return Err(ConfigError::NoCpus);
@@ -241,9 +256,27 @@ impl Options {
             hyperv: self.hyperv.unwrap_or_else(|| "default".to_owned()),
             once: self.once,
             report: self.report,
+            api_socket: self.api_socket,
             devices: check_devices(self.devices, self.loopback)?,
             trace,
         })
+    }
+}
+
+/// A path in text for people and JSON, which know no other bytes than UTF-8.
+fn path_as_text<'a, S: Serializer>(
+    path: impl Into<Option<&'a PathBuf>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    path.into().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
+/// As in `--trace-packets`.
+fn packets_as_names<S: Serializer>(packets: &TracedPackets, serializer: S) -> Result<S::Ok, S::Error> {
+    match packets {
+        TracedPackets::None => serializer.collect_seq([""; 0]),
+        TracedPackets::Of(names) => serializer.collect_seq(names),
+        TracedPackets::All => serializer.collect_seq([ALL_DEVICES]),
     }
 }
 

@@ -90,7 +90,14 @@ fn mistakes_are_sentences() {
         "--trace-packets is about a trace; name its file with --trace FILE.pcapng"
     );
     assert!(fail(&|o| o.trace_limit = Some(FileSize(1 << 20))).starts_with("--trace-limit is about a trace"));
-    assert!(fail(&|o| o.trace = Some("/nonexistent/t".into())).starts_with("Cannot write a trace to"));
+    assert_eq!(
+        fail(&|o| o.api_socket = Some("/nonexistent/s".into())),
+        "Cannot create the socket /nonexistent/s: its directory does not exist"
+    );
+    assert!(
+        fail(&|o| o.trace = Some("/nonexistent/t".into()))
+            .starts_with("Cannot create the trace /nonexistent/t: its directory")
+    );
     assert_eq!(
         fail(&|o| {
             o.trace = Some(path.join("t.pcapng"));
@@ -135,4 +142,14 @@ fn the_loopback_device_is_there_when_asked_for_in_either_way() {
     assert_eq!(devices(Some(&[NO_DEVICES]), true), [LOOPBACK]);
     assert_eq!(devices(Some(&["loopback", "heartbeat"]), true), ["loopback", "heartbeat"]);
     assert_eq!(devices(Some(&["heartbeat", "loopback"]), false), ["heartbeat", "loopback"]);
+}
+
+#[test]
+fn a_configuration_has_a_form_in_json() {
+    let (_directory, options) = machine();
+    let packets = Some(vec!["heartbeat".into()]);
+    let trace = Options { trace: Some("t".into()), trace_packets: packets, ..options };
+    let json = serde_json::to_value(trace.check().unwrap()).unwrap();
+    assert_eq!(json["trace"], serde_json::json!({"file": "t", "packets": ["heartbeat"], "limit": 256 << 20}));
+    assert_eq!((&json["initrd"], &json["cpus"]), (&serde_json::Value::Null, &1.into()));
 }

@@ -20,6 +20,8 @@ pub enum MachineEvent {
     TripleFault,
     /// The guest reported a crash of its own; it goes on, to write a dump for instance.
     Crashed(CrashReport),
+    /// The last virtual processor has stopped for a pause.
+    Paused,
     /// A virtual processor cannot go on; the text says why.
     Failed(String),
 }

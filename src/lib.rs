@@ -9,7 +9,9 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | what a machine should be: options from the command line and a file, merged and checked |
 //! | [`vmm`] | runs a machine to its end: the control loop |
-//! | [`control`] | what a user can ask of a running machine |
+//! | [`control`] | what a user can ask of a running machine, and the way there |
+//! | [`api`] | the control socket: HTTP for commands |
+//! | [`ctl`] | `busman ctl`, its client |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
@@ -20,10 +22,12 @@
 //! | [`boot`] | kernel, boot structures and ACPI tables in guest RAM |
 //! | [`host`] | the host's terminal and signals |
 
+pub mod api;
 pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod ctl;
 pub mod events;
 pub mod host;
 pub mod hv;

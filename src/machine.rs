@@ -34,6 +34,7 @@ use crate::hv::crash::CrashRegisters;
 use crate::hv::exits::ExitHandler;
 use crate::hv::kick::Kick;
 use crate::hv::kvm::{HostError, Partition};
+use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::{self, VcpuThread};
 use crate::layout::{gsi, port};
@@ -135,6 +136,8 @@ pub struct Machine {
     pub shutdown: Option<ShutdownHandle>,
     /// What the heartbeat tells, while that device is on the bus.
     pub heartbeat: Option<Arc<HeartbeatStatus>>,
+    /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
+    pub gate: Arc<Gate>,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
     processors: Vec<Processor>,
@@ -202,12 +205,14 @@ impl Machine {
             };
             processors.push(Processor { vcpu, handler, kick });
         }
+        let gate = Arc::new(Gate::new(processors.len()));
         let counters = processors.iter().map(|processor| Arc::clone(&processor.handler.counters)).collect();
         let mut machine = Machine {
             bus,
             synic,
             shutdown: None,
             heartbeat: None,
+            gate,
             serial,
             vm,
             processors,
@@ -226,9 +231,16 @@ impl Machine {
     /// When the host gives no threads.
     pub fn start(&mut self) -> Result<(), MachineError> {
         for Processor { vcpu, handler, kick } in self.processors.drain(..) {
-            self.running.push(VcpuThread::start(vcpu, handler, kick)?);
+            self.running.push(VcpuThread::start(vcpu, handler, kick, Arc::clone(&self.gate))?);
         }
         Ok(())
+    }
+
+    /// Stops the virtual processors; channels go on with what is in their rings. [`MachineEvent::Paused`] tells when
+    /// the last has stopped.
+    pub fn pause(&self) {
+        self.gate.close();
+        self.running.iter().for_each(VcpuThread::kick);
     }
 
     /// Stops the virtual processors and every channel, and waits for their threads.
@@ -258,6 +270,11 @@ impl Machine {
     pub fn remove(&mut self, name: &str) -> Result<(), MachineError> {
         let id = self.bus.find(name).ok_or_else(|| MachineError::NotThere(name.to_owned()))?;
         self.bus.remove(id);
+        match name {
+            "shutdown" => self.shutdown = None,
+            "heartbeat" => self.heartbeat = None,
+            _ => {}
+        }
         Ok(())
     }
 

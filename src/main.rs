@@ -31,6 +31,10 @@ fn main() -> ExitCode {
 fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(run) => Ok(exit_code(vmm::run(&run.into_config()?, started)?)),
+        Command::Ctl(ctl) => {
+            ctl.execute()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             cli::completions(shell, &mut io::stdout());
             Ok(ExitCode::SUCCESS)

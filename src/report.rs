@@ -1,11 +1,12 @@
-//! What a run was like, as data: written by `--report` when busman ends.
+//! What a run was like, as data: written by `--report` when busman ends. [`Counters`] can be asked for at any time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use devices::vmbus::table::ChannelRow;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::hv::counters::ExitCounts;
 
@@ -36,25 +37,33 @@ pub struct Report {
     pub start_to_guest_us: u64,
     /// What the guest said of a crash of its own.
     pub crash: Option<String>,
-    /// One for each virtual processor.
-    pub vcpus: Vec<Vcpu>,
-    /// The control plane.
-    pub vmbus: Vmbus,
-    /// The heartbeat, if that device was on the bus.
-    pub heartbeat: Option<HeartbeatReport>,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counters: Counters,
     /// One for each device of the bus.
     pub channels: Vec<ChannelRow>,
 }
 
+/// What a machine counts, but for its channels.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// One for each virtual processor.
+    pub vcpus: Vec<Vcpu>,
+    /// The control plane.
+    pub vmbus: Vmbus,
+    /// The heartbeat, if that device is on the bus.
+    pub heartbeat: Option<HeartbeatReport>,
+}
+
 /// A virtual processor.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Vcpu {
     /// Exits to user space, by reason.
     pub exits: ExitCounts,
 }
 
 /// The control plane.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Vmbus {
     /// Version of the last connection.
     pub protocol: String,
@@ -64,10 +73,12 @@ pub struct Vmbus {
     pub messages_out: u64,
     /// Times that a guest made contact.
     pub contacts: u64,
+    /// Messages of the guest that had no effect or a failure for an answer, by reason.
+    pub refusals: BTreeMap<String, u64>,
 }
 
 /// The heartbeat.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct HeartbeatReport {
     /// none, alive or lost.
     pub pulse: String,

@@ -1,27 +1,29 @@
 //! Runs a machine to its end: the control loop.
 //!
 //! One thread, one event loop: what the machine tells, the bus, messages that wait for a slot, signals, the
-//! terminal. Everything that takes long happens on other threads (virtual processors, channels), so nothing in
-//! here blocks, except that a reset waits for those threads to end.
+//! terminal, the control socket's commands. Everything that takes long happens on other threads (virtual
+//! processors, channels), so nothing in here blocks, except that a reset waits for those threads to end.
+
+mod execute;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
-use devices::ic::shutdown::ShutdownKind;
-use devices::vmbus::table::ChannelTable;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use thiserror::Error;
 
+use crate::api::{Server, SocketError};
 use crate::config::{Config, Trace};
-use crate::control::{self, Command};
+use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Signals, Terminal};
 use crate::hv::crash::CrashReport;
 use crate::machine::{Machine, MachineError};
-use crate::report::{End, HeartbeatReport, Report, Vcpu, Vmbus};
+use crate::report::{End, Report};
 
 /// Why a machine could not run.
 #[derive(Debug, Error)]
@@ -35,6 +37,9 @@ pub enum VmmError {
     /// The event loop.
     #[error("The event loop failed: {0:?}")]
     EventLoop(event_manager::Error),
+    /// The control socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// Signals, terminal, descriptors.
     #[error("The host refuses")]
     Host(#[from] io::Error),
@@ -64,34 +69,38 @@ pub enum VmmError {
 /// # Errors
 /// When the machine cannot be built or cannot go on.
 pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
-    let mut signals = Signals::new()?;
-    let mut terminal = Terminal::open()?;
+    let signals = Signals::new()?;
+    let (sender, commands) = command_channel()?;
+    // Before the terminal, which goes raw; dropped after the commands, so that no client waits for the dead.
+    let socket = config.api_socket.as_deref();
+    let _server = socket.map(|path| Server::start(path, Arc::new(sender))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
+    let config = config.clone();
+    let mut outside = Outside { config, signals, terminal: Terminal::open()?, commands, resets: 0 };
     let mut start_to_guest_us = None;
-    let mut resets = 0;
     loop {
         let (sender, events) = event_channel()?;
-        let mut machine = Machine::build(config, &sender, Box::new(io::stdout()))?;
+        let mut machine = Machine::build(&outside.config, &sender, Box::new(io::stdout()))?;
         if let Some(trace) = &trace {
-            trace.tracer().note(if resets == 0 { "The machine starts" } else { "The machine starts again" });
+            let first = outside.resets == 0;
+            trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
             machine.bus.trace(trace.tracer());
         }
         machine.start()?;
         let start_to_guest_us = *start_to_guest_us
             .get_or_insert_with(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        let control = ControlLoop::new(machine, &events, &mut signals, &mut terminal);
-        let ended = control.run()?;
+        let ended = ControlLoop::new(machine, &events, &mut outside).run()?;
         let resets_guest = matches!(ended.end, End::Reset | End::TripleFault);
-        if resets_guest && !config.once {
+        if resets_guest && !outside.config.once {
             log::info!(
                 "The guest is reset{}",
                 if ended.end == End::TripleFault { " after a triple fault" } else { "" }
             );
-            resets += 1;
+            outside.resets += 1;
             continue;
         }
-        if let Some(path) = &config.report {
-            let report = ended.report(resets, start_to_guest_us);
+        if let Some(path) = &outside.config.report {
+            let report = ended.report(outside.resets, start_to_guest_us);
             report
                 .write(path)
                 .map_err(|source| VmmError::Report { path: path.display().to_string(), source })?;
@@ -116,25 +125,14 @@ struct Ended {
 
 impl Ended {
     fn report(&self, resets: u64, start_to_guest_us: u64) -> Report {
-        let Machine { bus, heartbeat, .. } = &self.machine;
-        let counters = bus.server().counters();
         Report {
             version: env!("CARGO_PKG_VERSION"),
             end: self.end,
             resets,
             start_to_guest_us,
             crash: self.crash.as_ref().map(ToString::to_string),
-            vcpus: self.machine.exits().into_iter().map(|exits| Vcpu { exits }).collect(),
-            vmbus: Vmbus {
-                protocol: bus.version().map(|version| version.to_string()).unwrap_or_default(),
-                messages_in: counters.messages_in,
-                messages_out: counters.messages_out,
-                contacts: counters.contacts,
-            },
-            heartbeat: heartbeat
-                .as_ref()
-                .map(|status| HeartbeatReport { pulse: status.pulse().to_string(), beats: status.beats() }),
-            channels: bus.channels(),
+            counters: execute::counters(&self.machine),
+            channels: self.machine.bus.channels(),
         }
     }
 }
@@ -147,13 +145,26 @@ mod token {
     pub const SIGNALS: u32 = 3;
     pub const TERMINAL: u32 = 4;
     pub const SERIAL: u32 = 5;
+    pub const COMMANDS: u32 = 6;
+}
+
+/// What outlives a machine: its configuration, and the ways in which users reach it.
+struct Outside {
+    config: Config,
+    signals: Signals,
+    terminal: Terminal,
+    commands: CommandReceiver,
+    /// Lives of the machine before this one.
+    resets: u64,
 }
 
 struct ControlLoop<'a> {
     machine: Machine,
     events: &'a EventReceiver,
-    signals: &'a mut Signals,
-    terminal: &'a mut Terminal,
+    outside: &'a mut Outside,
+    started: Instant,
+    /// Who asked for a pause that is not complete.
+    pausing: Vec<Reply>,
     /// A signal has asked the guest to power off; the next stops it.
     asked: bool,
     crash: Option<CrashReport>,
@@ -161,13 +172,17 @@ struct ControlLoop<'a> {
 }
 
 impl<'a> ControlLoop<'a> {
-    fn new(
-        machine: Machine,
-        events: &'a EventReceiver,
-        signals: &'a mut Signals,
-        terminal: &'a mut Terminal,
-    ) -> Self {
-        ControlLoop { machine, events, signals, terminal, asked: false, crash: None, end: None }
+    fn new(machine: Machine, events: &'a EventReceiver, outside: &'a mut Outside) -> Self {
+        ControlLoop {
+            machine,
+            events,
+            outside,
+            started: Instant::now(),
+            pausing: Vec::new(),
+            asked: false,
+            crash: None,
+            end: None,
+        }
     }
 
     fn run(self) -> Result<Ended, VmmError> {
@@ -192,6 +207,10 @@ impl<'a> ControlLoop<'a> {
                 MachineEvent::Reset => Ok(End::Reset),
                 MachineEvent::TripleFault => Ok(End::TripleFault),
                 MachineEvent::Failed(text) => Err(text),
+                MachineEvent::Paused => {
+                    self.has_paused();
+                    continue;
+                }
                 MachineEvent::Crashed(report) => {
                     devices::guest_warn!("{report}");
                     self.crash = Some(report);
@@ -204,9 +223,22 @@ impl<'a> ControlLoop<'a> {
     }
 
     fn take_signals(&mut self) {
-        for _ in 0..self.signals.take() {
+        for _ in 0..self.outside.signals.take() {
             let again = std::mem::replace(&mut self.asked, true);
-            self.execute(if again { Command::Stop } else { Command::Shutdown });
+            let warn = |outcome: Outcome| {
+                if let Err(refusal) = outcome {
+                    log::warn!("{}. Ctrl-A x or a second signal stops it", refusal.sentence());
+                }
+            };
+            self.execute(if again { Command::Stop } else { Command::Shutdown }, Reply::new(warn));
+        }
+    }
+
+    fn take_command(&mut self) {
+        // One at a time: clients that never stop asking must not keep the bus waiting.
+        let _ = self.outside.commands.wake.read();
+        if let Some((command, reply)) = self.outside.commands.next() {
+            self.execute(command, reply);
         }
     }
 
@@ -214,56 +246,25 @@ impl<'a> ControlLoop<'a> {
     fn take_input(&mut self, ops: &mut EventOps<'_>) {
         let room = self.machine.serial().room();
         if room == 0 {
-            return pause(ops, self.terminal.as_raw_fd());
+            return pause(ops, self.outside.terminal.as_raw_fd());
         }
-        match self.terminal.read(room) {
+        match self.outside.terminal.read(room) {
             Ok(input) => {
                 self.machine.serial().send(&input.guest);
                 for command in input.commands {
                     match command {
-                        Ok(command) => self.execute(command),
-                        Err(error) => eprintln!("busman: {error}"),
+                        Ok(command) => self.execute(command, Reply::new(show)),
+                        Err(error) => say(&format!("busman: {error}\n")),
                     }
                 }
                 if input.end {
-                    pause(ops, self.terminal.as_raw_fd());
+                    pause(ops, self.outside.terminal.as_raw_fd());
                 }
             }
             Err(error) => {
                 log::warn!("The terminal is read no more: {error}");
-                pause(ops, self.terminal.as_raw_fd());
+                pause(ops, self.outside.terminal.as_raw_fd());
             }
-        }
-    }
-
-    fn execute(&mut self, command: Command) {
-        match command {
-            Command::Shutdown => self.ask_guest(ShutdownKind::PowerOff),
-            Command::Reboot => self.ask_guest(ShutdownKind::Reboot),
-            Command::Hibernate => self.ask_guest(ShutdownKind::Hibernate),
-            Command::Stop => self.end = Some(Ok(End::Stopped)),
-            Command::Channels => eprint!("{}", ChannelTable(&self.machine.bus.channels())),
-            Command::Remove(name) => self.note(|machine| machine.remove(&name)),
-            Command::Add(name) => self.note(|machine| machine.add(&name)),
-            Command::Help => eprintln!("{}", control::HELP),
-        }
-    }
-
-    fn ask_guest(&self, kind: ShutdownKind) {
-        let Some(shutdown) = &self.machine.shutdown else {
-            return log::warn!("The guest cannot be asked to {kind}: the shutdown device is not on the bus");
-        };
-        match shutdown.request(kind) {
-            Ok(()) => log::info!("The guest is asked to {kind}"),
-            Err(error) => log::warn!(
-                "The guest cannot be asked to {kind}: {error}. Ctrl-A x or a second signal stops it"
-            ),
-        }
-    }
-
-    fn note(&mut self, change: impl FnOnce(&mut Machine) -> Result<(), MachineError>) {
-        if let Err(error) = change(&mut self.machine) {
-            eprintln!("busman: {error}");
         }
     }
 }
@@ -276,9 +277,10 @@ impl MutEventSubscriber for ControlLoop<'_> {
             token::SYNIC => self.machine.synic.retry(),
             token::SIGNALS => self.take_signals(),
             token::TERMINAL => self.take_input(ops),
+            token::COMMANDS => self.take_command(),
             _ => {
                 let _ = self.machine.serial().drained().read();
-                watch(ops, self.terminal.as_raw_fd(), token::TERMINAL);
+                watch(ops, self.outside.terminal.as_raw_fd(), token::TERMINAL);
             }
         }
     }
@@ -289,13 +291,27 @@ impl MutEventSubscriber for ControlLoop<'_> {
             (self.events.wake.as_raw_fd(), token::EVENTS),
             (self.machine.bus.wake_fd(), token::BUS),
             (self.machine.synic.retry_fd(), token::SYNIC),
-            (self.signals.as_raw_fd(), token::SIGNALS),
-            (self.terminal.as_raw_fd(), token::TERMINAL),
+            (self.outside.signals.as_raw_fd(), token::SIGNALS),
+            (self.outside.terminal.as_raw_fd(), token::TERMINAL),
             (drained, token::SERIAL),
+            (self.outside.commands.wake.as_raw_fd(), token::COMMANDS),
         ] {
             watch(ops, fd, token);
         }
     }
+}
+
+/// Shows an outcome on the terminal.
+fn show(outcome: Outcome) {
+    match outcome {
+        Ok(answer) => say(&answer.to_string()),
+        Err(refusal) => say(&format!("busman: {}\n", refusal.sentence())),
+    }
+}
+
+fn say(text: &str) {
+    // Without a reader nobody misses it.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn watch(ops: &mut EventOps<'_>, fd: RawFd, token: u32) {

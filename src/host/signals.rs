@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "asking for a signal's disposition has no safe wrapper among our libraries")]
 
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use signal_hook::SigId;
@@ -52,6 +52,12 @@ impl Signals {
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
         self.arrivals.as_raw_fd()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrivals.as_fd()
     }
 }
 

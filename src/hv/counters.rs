@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! exit_counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -11,8 +11,16 @@ macro_rules! exit_counters {
         pub struct ExitCounters { $($(#[$doc])* pub $name: Counter),+ }
 
         /// [`ExitCounters`] at one moment.
-        #[derive(Clone, Copy, Debug, Default, Serialize)]
+        #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
         pub struct ExitCounts { $($(#[$doc])* pub $name: u64),+ }
+
+        impl ExitCounts {
+            /// All of them.
+            #[must_use]
+            pub fn sum(&self) -> u64 {
+                [$(self.$name),+].iter().sum()
+            }
+        }
 
         impl ExitCounters {
             /// Reads all counters.

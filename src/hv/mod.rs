@@ -14,5 +14,6 @@ pub mod ioctl;
 pub mod kick;
 pub mod kvm;
 mod messages;
+pub mod pause;
 pub mod synic;
 pub mod vcpu;

@@ -1,8 +1,8 @@
 //! One thread for each virtual processor.
 //!
 //! [`machine`](crate::machine) starts them, [`vmm`](crate::vmm) stops them. The order of a round matters: first
-//! `immediate_exit` is clear (see [`super::kick`]), then the thread looks whether it is to stop and whether
-//! messages wait, then it enters the guest. Whoever kicks stores first and kicks then, so nothing is missed.
+//! `immediate_exit` is clear (see [`super::kick`]), then the thread looks whether it is to stop or to pause and
+//! whether messages wait, then it enters the guest. Whoever kicks stores first and kicks then, so nothing is missed.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use kvm_ioctls::VcpuFd;
 use super::exits::{ExitHandler, Next};
 use super::kick::Kick;
 use super::kvm::{HostError, Refused};
+use super::pause::Gate;
 use crate::boot::Entry;
 use crate::events::MachineEvent;
 
@@ -61,6 +62,7 @@ pub fn set_platform_msrs(vcpu: &VcpuFd) -> Result<(), HostError> {
 pub struct VcpuThread {
     stop: Arc<AtomicBool>,
     kick: Arc<Kick>,
+    gate: Arc<Gate>,
     thread: JoinHandle<()>,
 }
 
@@ -69,23 +71,34 @@ impl VcpuThread {
     ///
     /// # Errors
     /// When the host gives no thread.
-    pub fn start(mut vcpu: VcpuFd, handler: ExitHandler, kick: Arc<Kick>) -> io::Result<Self> {
+    pub fn start(
+        mut vcpu: VcpuFd,
+        handler: ExitHandler,
+        kick: Arc<Kick>,
+        gate: Arc<Gate>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = Builder::new().name(format!("vp{}", handler.vp)).stack_size(256 << 10).spawn({
-            let (stop, kick) = (Arc::clone(&stop), Arc::clone(&kick));
+            let (stop, kick, gate) = (Arc::clone(&stop), Arc::clone(&kick), Arc::clone(&gate));
             move || {
-                if let Err(error) = run(&mut vcpu, &handler, &kick, &stop) {
+                if let Err(error) = run(&mut vcpu, &handler, &kick, (&stop, &gate)) {
                     let text = format!("VP {} cannot start: {error}", handler.vp);
                     handler.events.send(MachineEvent::Failed(text));
                 }
             }
         })?;
-        Ok(VcpuThread { stop, kick, thread })
+        Ok(VcpuThread { stop, kick, gate, thread })
     }
 
     /// Asks the thread to stop; it does so soon.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.gate.wake();
+        self.kick.kick();
+    }
+
+    /// Makes the thread come out of the guest and pass its [`Gate`] again.
+    pub fn kick(&self) {
         self.kick.kick();
     }
 
@@ -98,9 +111,18 @@ impl VcpuThread {
     }
 }
 
-fn run(vcpu: &mut VcpuFd, handler: &ExitHandler, kick: &Kick, stop: &AtomicBool) -> io::Result<()> {
+fn run(
+    vcpu: &mut VcpuFd,
+    handler: &ExitHandler,
+    kick: &Kick,
+    (stop, gate): (&AtomicBool, &Gate),
+) -> io::Result<()> {
     let on_thread = kick.attach(vcpu)?;
-    while !stop.load(Ordering::Acquire) {
+    loop {
+        gate.hold(stop, || handler.events.send(MachineEvent::Paused));
+        if stop.load(Ordering::Acquire) {
+            break;
+        }
         handler.synic.deliver(handler.vp);
         if handler.run_once(on_thread.vcpu) == Next::Stop {
             break;

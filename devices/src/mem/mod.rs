@@ -8,7 +8,7 @@
 //! [`Pages`] are for what lasts as long as a channel. What a single request names is used once: [`Pieces`] looks it
 //! up on the way.
 //!
-//! Copies are made of atomic accesses, see `mem/copy.rs`.
+//! How bytes are copied while the guest may write them is in `mem/copy.rs`.
 
 mod copy;
 mod pieces;
@@ -124,11 +124,8 @@ impl Pages {
         while !rest.is_empty() {
             let (page, skip) = self.page(offset, rest.len())?;
             let (piece, tail) = rest.split_at(rest.len().min(page.run - skip));
-            let at = page.at + skip;
-            let guest = page.mapping.get_slice(at, piece.len());
-            guest
-                .and_then(|guest| copy_in(&guest, at, piece))
-                .map_err(|_| self.out_of_range(offset, piece.len()))?;
+            let guest = page.mapping.get_slice(page.at + skip, piece.len());
+            guest.map(|guest| copy_in(&guest, piece)).map_err(|_| self.out_of_range(offset, piece.len()))?;
             offset += piece.len();
             rest = tail;
         }

@@ -34,7 +34,7 @@ impl Piece<'_> {
         let len = self.size().min(bytes.len());
         let (bytes, _) = bytes.split_at(len);
         // Cannot fail: both have this many bytes.
-        let _ = self.bytes.get_slice(0, len).and_then(|guest| copy_in(&guest, self.at, bytes));
+        let _ = self.bytes.get_slice(0, len).map(|guest| copy_in(&guest, bytes));
     }
 }
 

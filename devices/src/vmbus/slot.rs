@@ -78,6 +78,8 @@ struct Running<D: VmbusDevice> {
     thread: ChannelThread<D::Worker>,
     interrupt: Arc<Interrupt>,
     ring_gpadl: GpadlId,
+    /// From the guest, and to the guest; only looked at.
+    rings: (RingPages, RingPages),
     connection_id: u32,
     stopping: bool,
 }
@@ -116,6 +118,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         let to_guest = RingPages::new(Pages::resolve(ram, to_guest)?)?;
         let opening = Opening { version: request.version, user_data: request.user_data, ram: ram.clone() };
         self.device.ring_needs(&opening).check(&from_guest, &to_guest)?;
+        let rings = (from_guest.clone(), to_guest.clone());
         let counters = Arc::new(ChannelCounters::default());
         let interrupt = Arc::new(Interrupt::new(Arc::clone(synic), request.event_flag, request.target_vp));
         let mut channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
@@ -138,7 +141,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
             }
         };
         let ring_gpadl = request.ring_gpadl;
-        self.running = Some(Running { thread, interrupt, ring_gpadl, connection_id, stopping: false });
+        self.running = Some(Running { thread, interrupt, ring_gpadl, rings, connection_id, stopping: false });
         self.last = Some(Opened { counters, exits: 0 });
         Ok(())
     }
@@ -173,7 +176,11 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
     fn count(&self, synic: &dyn Synic, row: &mut ChannelRow) {
         let Some(last) = &self.last else { return };
         let exits = match &self.running {
-            Some(running) => synic.event_exits(running.connection_id),
+            Some(running) => {
+                row.outgoing_used = running.rings.0.used();
+                row.incoming_used = running.rings.1.used();
+                synic.event_exits(running.connection_id)
+            }
             None => last.exits,
         };
         row.count(&last.counters, exits);

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::channel::{ChannelCounters, Offer};
 use super::server::{ChannelInfo, Version};
@@ -13,7 +13,7 @@ use crate::mem::PAGE_SIZE;
 
 /// A device's channel, as tables and reports show it. The rings and counts of a closed channel are those of its
 /// last opening.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelRow {
     /// The device's short name.
     pub device: String,
@@ -39,6 +39,10 @@ pub struct ChannelRow {
     pub outgoing_bytes: u64,
     /// Data bytes of the guest's incoming ring.
     pub incoming_bytes: u64,
+    /// Bytes that wait in the guest's outgoing ring now, 0 while the channel is closed.
+    pub outgoing_used: u32,
+    /// Bytes that wait in the guest's incoming ring now, 0 while the channel is closed.
+    pub incoming_used: u32,
     /// Packets from the guest.
     pub packets_in: u64,
     /// Their bytes in the ring.

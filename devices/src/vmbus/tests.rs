@@ -182,6 +182,7 @@ fn packets_come_back_and_are_counted() {
     assert_eq!((row.outgoing_bytes, row.incoming_bytes), (8192, 4096));
     // A side that has not gone back to sleep needs no signal.
     assert!((1..=1000).contains(&row.signals_in) && (1..=1000).contains(&row.signals_out));
+    assert_eq!((row.outgoing_used, row.incoming_used), (0, 0));
     assert_eq!((row.state.as_str(), row.opens), ("closed", 1));
     assert_eq!(returned.load(Ordering::SeqCst), 1);
 }

@@ -46,7 +46,10 @@ impl Case {
     }
 }
 
+/// Each packet has to wait for the one before.
 const TIGHT: Case = Case::new(2, 1, 1);
+/// No packet has to wait, so that nobody looks at an index without need.
+const ROOMY: Case = Case::new(2, 2, 1);
 const BATCHED: Case = Case::new(3, 2, 2);
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -132,6 +135,7 @@ fn host_writes(mut writer: Outgoing<LoomMemory>, case: Case, doorbell: &Doorbell
 #[test]
 fn a_guest_that_says_when_it_waits_is_always_woken() {
     incoming(TIGHT);
+    incoming(ROOMY);
     incoming(BATCHED);
 }
 
@@ -139,12 +143,14 @@ fn a_guest_that_says_when_it_waits_is_always_woken() {
 fn a_guest_that_names_its_largest_packet_once_is_always_woken() {
     let waits = Waits::Always;
     incoming(Case { waits, ..TIGHT });
+    incoming(Case { waits, ..ROOMY });
     incoming(Case { waits, ..BATCHED });
 }
 
 #[test]
 fn a_guest_that_reads_is_always_woken_and_wakes_the_host() {
     outgoing(TIGHT);
+    outgoing(ROOMY);
     outgoing(BATCHED);
 }
 

@@ -19,8 +19,9 @@ pub enum Vmm {
     Qemu,
 }
 
-/// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices.
-const QEMU_MACHINE: &str = "-machine q35,accel=kvm -nodefaults -display none -serial stdio
+/// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices, RAM in a
+/// memfd.
+const QEMU_MACHINE: &str = "-machine q35,accel=kvm,memory-backend=ram -nodefaults -display none -serial stdio
     -device vmbus-bridge
     -cpu host,kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0xfff,hv-vpindex,hv-runtime,hv-time,hv-synic,hv-stimer,\
 hv-tlbflush,hv-ipi,hv-frequencies,hv-crash";
@@ -157,7 +158,11 @@ impl Guest {
     }
 
     fn qemu_arguments(&self) -> Vec<String> {
-        let machine = format!("-smp {} -m {} {QEMU_MACHINE}", self.cpus, self.memory_mib);
+        let machine = format!(
+            "-smp {} -m {memory} -object memory-backend-memfd,id=ram,size={memory}M,share=on {QEMU_MACHINE}",
+            self.cpus,
+            memory = self.memory_mib
+        );
         let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
         if self.once {
             args.push("-no-reboot".into());

@@ -72,6 +72,15 @@ impl RingPages {
         }
     }
 
+    /// Bytes between the indices, for those who watch: what is in the ring now, and 0 if the guest's index is none.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        let area = Area::of(self);
+        let read = area.load_index(self, ControlWord::ReadIndex);
+        let write = area.load_index(self, ControlWord::WriteIndex);
+        read.ok().zip(write.ok()).map_or(0, |(read, write)| area.distance(read, write))
+    }
+
     /// Most bytes that one packet can take with its trailer.
     #[must_use]
     pub fn largest_packet(&self) -> u32 {

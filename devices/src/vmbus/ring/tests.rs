@@ -137,6 +137,23 @@ fn the_ring_is_never_filled_to_the_brim() {
 }
 
 #[test]
+fn how_full_a_ring_is_can_be_seen_from_outside() {
+    let (mut writer, mut reader, memory) = sides(2);
+    assert_eq!(memory.used(), 0);
+    put(&mut writer, 4088).unwrap();
+    assert_eq!(memory.used(), 0, "not published yet");
+    writer.commit().unwrap();
+    assert_eq!(memory.used(), 4088);
+    take(&mut reader).unwrap();
+    reader.commit().unwrap();
+    put(&mut writer, 64).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(memory.used(), 64, "behind the end of the data area");
+    set(&memory, ControlWord::WriteIndex, 4096);
+    assert_eq!(memory.used(), 0, "no index");
+}
+
+#[test]
 fn packets_of_more_than_16_bits_of_units_are_refused() {
     let (mut writer, mut reader, _) = sides(200);
     let most = 65536 * 8;

@@ -20,8 +20,8 @@ pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Resul
     if lab.wishes.vmm == Vmm::Qemu {
         return Ok(());
     }
-    compare(lab, figures)?;
-    project(lab, figures)
+    project(lab, figures)?;
+    compare(lab, figures)
 }
 
 /// Boots guests of all sizes and forms in turn, each one with a reboot in between.

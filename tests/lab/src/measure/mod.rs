@@ -75,12 +75,14 @@ pub fn run(wishes: Wishes, options: &Options) -> Result<ExitCode> {
     let mut lab = Lab::prepare(wishes, Vec::new())?;
     lab.label(&format!("measure-{}", options.family));
     let mut figures = Figures::default();
-    family(&mut lab, options, &mut figures)?;
+    // What was measured before a failure is worth having.
+    let result = family(&mut lab, options, &mut figures);
     println!("\n{}", figures.table());
     if let Some(path) = &options.json {
         let value = json!({ "family": options.family, "figures": figures.json() });
         std::fs::write(path, format!("{value:#}\n")).with_context(|| format!("write {}", path.display()))?;
     }
+    result?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Test;
+use super::{Test, check_warnings};
 use crate::lab::Lab;
 use crate::vm::Vm;
 use crate::vmm::Guest;
@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "Ctrl-A r restarts the guest", run: restart },
     Test { name: "a request to hibernate reaches the guest", run: hibernate },
     Test { name: "heartbeats come, and their loss is seen", run: heartbeat },
+    Test { name: "a paused guest stands still and goes on", run: pause },
     Test { name: "the guest's clock is set", run: time },
 ];
 
@@ -73,6 +74,22 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     let heartbeat = report.heartbeat.context("the report has no heartbeat")?;
     ensure!(heartbeat.beats >= 2, "only {} heartbeats came", heartbeat.beats);
     Ok(())
+}
+
+/// Its heart stands still, too.
+fn pause(lab: &mut Lab) -> Result<()> {
+    let mut vm = lab.start(&Guest::new("console"))?;
+    vm.expect("lab: ready")?;
+    vm.expect_log("The guest's heart beats")?;
+    vm.control("pause")?;
+    vm.expect_log("The machine is paused")?;
+    vm.expect_log("The guest's heartbeat is lost")?;
+    vm.control("resume")?;
+    vm.expect_log("The guest's heart beats")?;
+    vm.tell("warnings")?;
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    check_warnings(&vm.finish_well()?)
 }
 
 fn time(lab: &mut Lab) -> Result<()> {

@@ -1,8 +1,22 @@
 //! What a user can ask of a running machine, whichever way the request comes in.
+//!
+//! The terminal, signals and the control socket all make a [`Command`] with a [`Reply`], and the control loop
+//! ([`vmm`](crate::vmm)) carries it out: there is no other way in. An outcome is an [`Answer`] or a [`Refusal`];
+//! whoever asked shows it in its own form.
+
+mod answer;
+mod channel;
+mod refusal;
+pub mod text;
 
 use std::str::FromStr;
 
 use thiserror::Error;
+
+pub use self::answer::{Answer, DeviceRow, Status};
+pub(crate) use self::channel::QUEUE;
+pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
+pub use self::refusal::Refusal;
 
 /// A request to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +29,27 @@ pub enum Command {
     Hibernate,
     /// Stop the machine at once; the guest is not asked.
     Stop,
-    /// Print the table of channels.
+    /// Reset the machine at once; the guest is not asked.
+    Reset,
+    /// Stop the virtual processors until [`Command::Resume`]. The outcome comes when all have stopped.
+    Pause,
+    /// Let the virtual processors go on.
+    Resume,
+    /// Tell how the machine is.
+    State,
+    /// Tell with which configuration it was built.
+    Config,
+    /// Show the table of channels.
     Channels,
+    /// Show the counters.
+    Counters,
+    /// Show which devices there are, and which of them are on the bus.
+    Devices,
     /// Take a device off the bus, by name.
     Remove(String),
     /// Put a device back on the bus, by name.
     Add(String),
-    /// Print [`HELP`].
+    /// Show [`HELP`].
     Help,
 }
 
@@ -30,7 +58,8 @@ pub enum Command {
 pub enum CommandError {
     /// No such word.
     #[error(
-        "Unknown command {0:?}; commands are channels, shutdown, reboot, hibernate, stop, remove, add and help"
+        "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
+         channels, counters, devices, remove, add and help"
     )]
     Unknown(String),
     /// The word needs a device.
@@ -50,9 +79,9 @@ Ctrl-A s       ask the guest to power off
 Ctrl-A r       ask the guest to reboot
 Ctrl-A x       stop the machine at once
 Ctrl-A t       print the table of channels
-Ctrl-A c       type a command: channels, shutdown, reboot, hibernate, stop,
-               remove NAME, add NAME (shutdown, heartbeat, timesync,
-               loopback), help
+Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
+               resume, state, config, channels, counters, devices,
+               remove NAME, add NAME, help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 
@@ -68,7 +97,14 @@ impl FromStr for Command {
             "reboot" => Command::Reboot,
             "hibernate" => Command::Hibernate,
             "stop" => Command::Stop,
+            "reset" => Command::Reset,
+            "pause" => Command::Pause,
+            "resume" => Command::Resume,
+            "state" => Command::State,
+            "config" => Command::Config,
             "channels" => Command::Channels,
+            "counters" => Command::Counters,
+            "devices" => Command::Devices,
             "remove" => Command::Remove(name("remove")?),
             "add" => Command::Add(name("add")?),
             "help" => Command::Help,
@@ -89,7 +125,14 @@ mod tests {
             ("  reboot ", Command::Reboot),
             ("hibernate", Command::Hibernate),
             ("stop", Command::Stop),
+            ("reset", Command::Reset),
+            ("pause", Command::Pause),
+            ("resume", Command::Resume),
+            ("state", Command::State),
+            ("config", Command::Config),
             ("channels", Command::Channels),
+            ("counters", Command::Counters),
+            ("devices", Command::Devices),
             ("remove heartbeat", Command::Remove("heartbeat".into())),
             ("add\ttimesync", Command::Add("timesync".into())),
             ("help", Command::Help),

@@ -1,0 +1,153 @@
+//! What the control socket serves: methods, paths, and the command that each of them is.
+//!
+//! `resources/openapi.json` describes the same for users; a test holds the two together.
+
+use serde::Deserialize;
+
+use super::Vm;
+use super::http::{Request, Response};
+use crate::control::{Answer, Command, Outcome, Refusal};
+use crate::machine::MachineError;
+
+/// The description that clients can fetch.
+pub(super) const OPENAPI: &str = include_str!("../../resources/openapi.json");
+
+/// What a request brings to its route.
+pub(super) struct Call<'a> {
+    /// What stands in the path for `{name}`.
+    name: &'a str,
+    body: &'a [u8],
+}
+
+/// What a route does.
+pub(super) enum Action {
+    /// It is a command.
+    Command(ToCommand),
+    /// It is a text.
+    Text(&'static str),
+}
+
+/// A method of a path.
+pub(super) struct Route {
+    pub method: &'static str,
+    /// May end with the segment `{name}`.
+    pub path: &'static str,
+    pub action: Action,
+}
+
+type ToCommand = fn(&Call<'_>) -> Result<Command, serde_json::Error>;
+
+const fn command(method: &'static str, path: &'static str, command: ToCommand) -> Route {
+    Route { method, path, action: Action::Command(command) }
+}
+
+/// Every route.
+pub(super) const ROUTES: [Route; 13] = [
+    command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
+    command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
+    command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
+    command("PUT", "/api/v1/vm/resume", |call| call.plain(Command::Resume)),
+    command("PUT", "/api/v1/vm/shutdown", |call| call.now(Command::Shutdown, Command::Stop)),
+    command("PUT", "/api/v1/vm/reboot", |call| call.now(Command::Reboot, Command::Reset)),
+    command("PUT", "/api/v1/vm/hibernate", |call| call.plain(Command::Hibernate)),
+    command("GET", "/api/v1/vm/channels", |call| call.plain(Command::Channels)),
+    command("GET", "/api/v1/vm/counters", |call| call.plain(Command::Counters)),
+    command("GET", "/api/v1/vm/devices", |call| call.plain(Command::Devices)),
+    command("PUT", "/api/v1/vm/devices/{name}", |call| call.plain(Command::Add(call.name.to_owned()))),
+    command("DELETE", "/api/v1/vm/devices/{name}", |call| call.plain(Command::Remove(call.name.to_owned()))),
+    Route { method: "GET", path: "/api/v1/openapi.json", action: Action::Text(OPENAPI) },
+];
+
+/// The body of requests that leave nothing open.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
+/// The body of requests that the guest may carry out, or not be asked about.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct How {
+    /// At once; the guest is not asked.
+    now: bool,
+}
+
+impl<'a> Call<'a> {
+    fn plain(&self, command: Command) -> Result<Command, serde_json::Error> {
+        let NoOptions {} = self.options()?;
+        Ok(command)
+    }
+
+    fn now(&self, ask_guest: Command, at_once: Command) -> Result<Command, serde_json::Error> {
+        let How { now } = self.options()?;
+        Ok(if now { at_once } else { ask_guest })
+    }
+
+    /// The body; none at all leaves everything at its default.
+    fn options<T: Deserialize<'a> + Default>(&self) -> Result<T, serde_json::Error> {
+        if self.body.trim_ascii().is_empty() { Ok(T::default()) } else { serde_json::from_slice(self.body) }
+    }
+}
+
+/// Finds the request's route and goes it.
+pub(super) fn respond(vm: &dyn Vm, request: &Request) -> Response {
+    let fitting = || ROUTES.iter().filter_map(|route| Some((route, route.fit(&request.path)?)));
+    let Some((route, name)) = fitting().find(|(route, _)| route.method == request.method) else {
+        let allow: Vec<&str> = fitting().map(|(route, _)| route.method).collect();
+        if allow.is_empty() {
+            let sentence = format!(
+                "There is nothing at {:?}; GET /api/v1/openapi.json tells what there is",
+                request.path
+            );
+            return Response::error(404, &sentence);
+        }
+        let allow = allow.join(", ");
+        let sentence = format!("{} is not for {}, which has {allow}", request.method, request.path);
+        return Response { allow: Some(allow), ..Response::error(405, &sentence) };
+    };
+    match route.action {
+        Action::Text(text) => Response { status: 200, body: Some(text.into()), allow: None },
+        Action::Command(command) => match command(&Call { name, body: &request.body }) {
+            Ok(command) => outcome(vm.execute(command)),
+            Err(error) => Response::error(400, &format!("The body is not understood: {error}")),
+        },
+    }
+}
+
+impl Route {
+    /// What a path has in `{name}`'s place, or nothing if the route has none; `None` if it is another path.
+    fn fit<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.path.strip_suffix("{name}") {
+            Some(start) => path.strip_prefix(start).filter(|name| !name.is_empty() && !name.contains('/')),
+            None => (path == self.path).then_some(""),
+        }
+    }
+}
+
+/// A command's outcome as a response.
+fn outcome(outcome: Outcome) -> Response {
+    match outcome {
+        Ok(Answer::Done) => Response::empty(204),
+        Ok(Answer::Asked(_)) => Response::empty(202),
+        Ok(Answer::State(status)) => Response::json(&status),
+        Ok(Answer::Config(config)) => Response::json(&config),
+        Ok(Answer::Channels(rows)) => Response::json(&rows),
+        Ok(Answer::Counters(counters)) => Response::json(&counters),
+        Ok(Answer::Devices(rows)) => Response::json(&rows),
+        Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
+        Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
+    }
+}
+
+fn status(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::Device(MachineError::UnknownDevice { .. } | MachineError::NotThere(_)) => 404,
+        Refusal::Device(MachineError::AlreadyThere(_))
+        | Refusal::NoShutdownDevice(_)
+        | Refusal::NotListening { .. }
+        | Refusal::Paused(_)
+        | Refusal::Resumed => 409,
+        Refusal::Device(_) => 500,
+        Refusal::Ended | Refusal::Busy => 503,
+        Refusal::Late(_) => 504,
+    }
+}

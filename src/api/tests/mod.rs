@@ -1,0 +1,292 @@
+//! The control socket without a machine: a [`FakeVm`] stands in its place, clients are plain sockets.
+
+mod hostile;
+mod openapi;
+mod schema;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use devices::ic::shutdown::{ShutdownError, ShutdownKind};
+use devices::vmbus::table::ChannelRow;
+use serde_json::{Value, json};
+use vmm_sys_util::tempdir::TempDir;
+
+use super::{Limits, Server, Vm};
+use crate::config::{Config, Options};
+use crate::control::{Answer, Command, DeviceRow, Outcome, Refusal, Status, command_channel};
+use crate::hv::pause::RunState;
+use crate::machine::MachineError;
+use crate::report::{Counters, HeartbeatReport, Vcpu, Vmbus};
+
+/// Answers like a machine; remembers what it was asked.
+#[derive(Default)]
+pub(crate) struct FakeVm {
+    asked: Mutex<Vec<Command>>,
+    /// What comes instead of the next answers.
+    pub(crate) refuse: Mutex<Vec<Refusal>>,
+}
+
+impl Vm for FakeVm {
+    fn execute(&self, command: Command) -> Outcome {
+        self.asked.lock().unwrap().push(command.clone());
+        if let Some(refusal) = self.refuse.lock().unwrap().pop() {
+            return Err(refusal);
+        }
+        Ok(match command {
+            Command::Shutdown => Answer::Asked(ShutdownKind::PowerOff),
+            Command::Reboot => Answer::Asked(ShutdownKind::Reboot),
+            Command::Hibernate => Answer::Asked(ShutdownKind::Hibernate),
+            Command::State => Answer::State(status()),
+            Command::Config => Answer::Config(Box::new(config())),
+            Command::Channels => Answer::Channels(vec![channel("heartbeat"), channel("disk")]),
+            Command::Counters => Answer::Counters(counters()),
+            Command::Devices => Answer::Devices(vec![DeviceRow {
+                name: "heartbeat".into(),
+                about: "the host sees whether the guest is alive".into(),
+                on_bus: true,
+            }]),
+            Command::Add(name) | Command::Remove(name) if name == "disk" => {
+                return Err(Refusal::Device(MachineError::UnknownDevice { name }));
+            }
+            Command::Help => Answer::Help,
+            _ => Answer::Done,
+        })
+    }
+}
+
+fn status() -> Status {
+    Status {
+        state: RunState::Paused,
+        version: "0.1.0".into(),
+        pid: 1,
+        uptime_ms: 12,
+        resets: 0,
+        cpus: 2,
+        memory: 1 << 30,
+        protocol: "5.3".into(),
+        heartbeat: None,
+        crash: Some("Guest crash".into()),
+    }
+}
+
+fn config() -> Config {
+    let kernel = std::env::current_exe().unwrap();
+    Options { kernel: Some(kernel), trace: Some("t".into()), ..Options::default() }.check().unwrap()
+}
+
+fn channel(device: &str) -> ChannelRow {
+    ChannelRow { device: device.into(), id: 1, state: "open".into(), packets_in: 7, ..ChannelRow::default() }
+}
+
+fn counters() -> Counters {
+    let refusals = [("too short".to_owned(), 3)].into();
+    Counters {
+        vcpus: vec![Vcpu::default(); 2],
+        vmbus: Vmbus { protocol: "5.3".into(), refusals, ..Vmbus::default() },
+        heartbeat: Some(HeartbeatReport { pulse: "alive".into(), beats: 2 }),
+    }
+}
+
+/// Limits that a test does not have to wait for.
+fn quick() -> Limits {
+    let short = Duration::from_millis(100);
+    Limits { connections: 4, idle: short, request: short, response: short, end: short }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) vm: Arc<FakeVm>,
+    pub(crate) path: PathBuf,
+    server: Option<Server>,
+    _directory: TempDir,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Fixture::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let directory = TempDir::new_with_prefix("/tmp/busman-api").unwrap();
+        let (vm, path) = (Arc::new(FakeVm::default()), directory.as_path().join("api"));
+        let server = Server::with_limits(&path, Arc::clone(&vm) as Arc<dyn Vm>, limits).unwrap();
+        Fixture { vm, path, server: Some(server), _directory: directory }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.path).unwrap();
+        // No test waits for ever.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Sends bytes and reads until the server ends the connection.
+    fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // A client that is turned away cannot write, but reads why.
+        let _ = stream.write_all(bytes);
+        let mut response = Vec::new();
+        // An end with unread bytes is a reset; what came before it counts.
+        let _ = stream.read_to_end(&mut response);
+        String::from_utf8(response).unwrap()
+    }
+
+    /// One request; gives the status and the body, null if there is none.
+    fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        split(&self.raw(format!("{head}{body}").as_bytes()))
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Command> {
+        std::mem::take(&mut *self.vm.asked.lock().unwrap())
+    }
+
+    /// The server still serves.
+    fn is_well(&self) {
+        assert_eq!(self.call("GET", "/api/v1/vm", "").0, 200);
+    }
+}
+
+fn split(response: &str) -> (u16, Value) {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() })
+}
+
+#[test]
+fn paths_are_commands() {
+    let api = Fixture::new();
+    let add = || Command::Add("heartbeat".into());
+    for (method, path, body, status, command) in [
+        ("GET", "vm", "", 200, Command::State),
+        ("GET", "vm/config", "", 200, Command::Config),
+        ("PUT", "vm/pause", "", 204, Command::Pause),
+        ("PUT", "vm/resume", "{}", 204, Command::Resume),
+        ("PUT", "vm/shutdown", "", 202, Command::Shutdown),
+        ("PUT", "vm/shutdown", r#"{"now": false}"#, 202, Command::Shutdown),
+        ("PUT", "vm/shutdown", r#"{"now": true}"#, 204, Command::Stop),
+        ("PUT", "vm/reboot", "", 202, Command::Reboot),
+        ("PUT", "vm/reboot", r#" {"now": true} "#, 204, Command::Reset),
+        ("PUT", "vm/hibernate", "", 202, Command::Hibernate),
+        ("GET", "vm/channels", "", 200, Command::Channels),
+        ("GET", "vm/counters", "", 200, Command::Counters),
+        ("GET", "vm/devices", "", 200, Command::Devices),
+        ("PUT", "vm/devices/heartbeat", "", 204, add()),
+        ("DELETE", "vm/devices/heartbeat", "", 204, Command::Remove("heartbeat".into())),
+    ] {
+        assert_eq!(api.call(method, &format!("/api/v1/{path}"), body).0, status, "{method} {path}");
+        assert_eq!(api.asked(), [command], "{method} {path}");
+    }
+}
+
+#[test]
+fn mistakes_are_sentences_and_reach_no_machine() {
+    let api = Fixture::new();
+    for (method, path, body, status, sentence) in [
+        ("GET", "/", "", 404, "There is nothing at \"/\"; GET /api/v1/openapi.json tells what there is"),
+        ("GET", "/api/v1/vm/", "", 404, "There is nothing at"),
+        ("GET", "/api/v1/vm?x", "", 404, "There is nothing at"),
+        ("PUT", "/api/v1/vm/devices/", "", 404, "There is nothing at"),
+        ("PUT", "/api/v1/vm/devices/a/b", "", 404, "There is nothing at"),
+        ("POST", "/api/v1/vm/pause", "", 405, "POST is not for /api/v1/vm/pause, which has PUT"),
+        (
+            "GET",
+            "/api/v1/vm/devices/x",
+            "",
+            405,
+            "GET is not for /api/v1/vm/devices/x, which has PUT, DELETE",
+        ),
+        ("PUT", "/api/v1/vm/shutdown", "{", 400, "The body is not understood: EOF"),
+        (
+            "PUT",
+            "/api/v1/vm/shutdown",
+            r#"{"nwo": true}"#,
+            400,
+            "The body is not understood: unknown field `nwo`",
+        ),
+        ("PUT", "/api/v1/vm/shutdown", r#"{"now": 1}"#, 400, "The body is not understood: invalid type"),
+        (
+            "PUT",
+            "/api/v1/vm/pause",
+            r#"{"now": true}"#,
+            400,
+            "The body is not understood: unknown field `now`",
+        ),
+    ] {
+        let (got, answer) = api.call(method, path, body);
+        assert_eq!(got, status, "{method} {path} {body}");
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.starts_with(sentence), "{error}");
+    }
+    assert!(api.asked().is_empty());
+    let allow = api.raw(b"PATCH /api/v1/vm HTTP/1.0\r\n\r\n");
+    assert!(allow.contains("\r\nAllow: GET\r\n"), "{allow}");
+}
+
+#[test]
+fn refusals_have_their_status() {
+    let api = Fixture::new();
+    let shutdown = ShutdownKind::PowerOff;
+    for (refusal, status) in [
+        (Refusal::Device(MachineError::NotThere("x".into())), 404),
+        (Refusal::Device(MachineError::AlreadyThere("x".into())), 409),
+        (Refusal::Device(MachineError::Resources(std::io::ErrorKind::OutOfMemory.into())), 500),
+        (Refusal::NoShutdownDevice(shutdown), 409),
+        (Refusal::NotListening { kind: shutdown, source: ShutdownError::NotListening }, 409),
+        (Refusal::Paused(shutdown), 409),
+        (Refusal::Resumed, 409),
+        (Refusal::Ended, 503),
+        (Refusal::Busy, 503),
+        (Refusal::Late(5), 504),
+    ] {
+        let sentence = refusal.sentence();
+        api.vm.refuse.lock().unwrap().push(refusal);
+        assert_eq!(api.call("PUT", "/api/v1/vm/shutdown", ""), (status, json!({ "error": sentence })));
+    }
+}
+
+#[test]
+fn one_connection_carries_many_requests_even_at_once() {
+    let api = Fixture::new();
+    let requests = b"PUT /api/v1/vm/pause HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}\
+                     GET /api/v1/vm HTTP/1.1\r\n\r\nPUT /api/v1/vm/resume HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let responses = api.raw(requests);
+    assert_eq!(responses.matches("HTTP/1.1 20").count(), 3, "{responses}");
+    assert_eq!(api.asked(), [Command::Pause, Command::State, Command::Resume]);
+}
+
+#[test]
+fn the_answer_to_the_command_that_ends_busman_still_arrives() {
+    let api = Fixture::new();
+    let (sender, commands) = command_channel().unwrap();
+    let path = api.path.with_extension("own");
+    let server = Server::start(&path, Arc::new(sender)).unwrap();
+    let (answered, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            let stop = "PUT /api/v1/vm/shutdown HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"now\":true}";
+            stream.write_all(stop.as_bytes()).unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            answered.send(response).unwrap();
+        });
+        let reply = loop {
+            if let Some((Command::Stop, reply)) = commands.next() {
+                break reply;
+            }
+            thread::yield_now();
+        };
+        reply.send(Ok(Answer::Done));
+        drop(commands);
+        drop(server);
+    });
+    assert_eq!(ended.recv().unwrap(), "HTTP/1.1 204 No Content\r\n\r\n");
+    assert!(!path.exists());
+}

@@ -1,0 +1,127 @@
+//! Carries out what users ask of the machine, on the control loop.
+
+use devices::ic::shutdown::ShutdownKind;
+
+use super::ControlLoop;
+use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
+use crate::hv::pause::RunState;
+use crate::machine::{BUS_DEVICES, Machine, MachineError};
+use crate::report::{Counters, End, HeartbeatReport, Vcpu, Vmbus};
+
+impl ControlLoop<'_> {
+    /// Carries a command out. The outcome comes at once, but for that of a pause.
+    pub(super) fn execute(&mut self, command: Command, reply: Reply) {
+        let outcome = match command {
+            Command::Shutdown => self.ask_guest(ShutdownKind::PowerOff),
+            Command::Reboot => self.ask_guest(ShutdownKind::Reboot),
+            Command::Hibernate => self.ask_guest(ShutdownKind::Hibernate),
+            Command::Stop => self.end_with(End::Stopped),
+            Command::Reset => self.end_with(End::Reset),
+            Command::Pause => return self.pause(reply),
+            Command::Resume => self.resume(),
+            Command::State => Ok(Answer::State(self.status())),
+            Command::Config => Ok(Answer::Config(Box::new(self.outside.config.clone()))),
+            Command::Channels => Ok(Answer::Channels(self.machine.bus.channels())),
+            Command::Counters => Ok(Answer::Counters(counters(&self.machine))),
+            Command::Devices => Ok(Answer::Devices(devices(&self.machine))),
+            Command::Remove(name) => self.change(|machine| machine.remove(&name)),
+            Command::Add(name) => self.change(|machine| machine.add(&name)),
+            Command::Help => Ok(Answer::Help),
+        };
+        reply.send(outcome);
+    }
+
+    /// The last virtual processor has stopped, unless the machine was resumed meanwhile.
+    pub(super) fn has_paused(&mut self) {
+        if self.machine.gate.state() == RunState::Paused {
+            log::info!("The machine is paused");
+            self.pausing.drain(..).for_each(|reply| reply.send(Ok(Answer::Done)));
+        }
+    }
+
+    fn pause(&mut self, reply: Reply) {
+        if self.machine.gate.state() == RunState::Running {
+            self.machine.pause();
+        }
+        if self.pausing.len() >= QUEUE {
+            return reply.send(Err(Refusal::Busy));
+        }
+        self.pausing.push(reply);
+        if self.machine.gate.state() == RunState::Paused {
+            self.pausing.drain(..).for_each(|reply| reply.send(Ok(Answer::Done)));
+        }
+    }
+
+    fn resume(&mut self) -> Outcome {
+        if self.machine.gate.state() != RunState::Running {
+            self.machine.gate.open();
+            log::info!("The machine goes on");
+        }
+        self.pausing.drain(..).for_each(|reply| reply.send(Err(Refusal::Resumed)));
+        Ok(Answer::Done)
+    }
+
+    fn ask_guest(&self, kind: ShutdownKind) -> Outcome {
+        if self.machine.gate.state() != RunState::Running {
+            return Err(Refusal::Paused(kind));
+        }
+        let shutdown = self.machine.shutdown.as_ref().ok_or(Refusal::NoShutdownDevice(kind))?;
+        shutdown.request(kind).map_err(|source| Refusal::NotListening { kind, source })?;
+        log::info!("The guest is asked to {kind}");
+        Ok(Answer::Asked(kind))
+    }
+
+    fn end_with(&mut self, end: End) -> Outcome {
+        self.end.get_or_insert(Ok(end));
+        Ok(Answer::Done)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Machine) -> Result<(), MachineError>) -> Outcome {
+        change(&mut self.machine).map_err(Refusal::Device)?;
+        Ok(Answer::Done)
+    }
+
+    fn status(&self) -> Status {
+        let Counters { vmbus, heartbeat, .. } = counters(&self.machine);
+        Status {
+            state: self.machine.gate.state(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            resets: self.outside.resets,
+            cpus: self.outside.config.cpus,
+            memory: self.outside.config.memory,
+            protocol: vmbus.protocol,
+            heartbeat: heartbeat.map(|heartbeat| heartbeat.pulse),
+            crash: self.crash.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+fn devices(machine: &Machine) -> Vec<DeviceRow> {
+    let row = |device: &crate::machine::BusDevice| DeviceRow {
+        name: device.name.to_owned(),
+        about: device.about.to_owned(),
+        on_bus: machine.bus.find(device.name).is_some(),
+    };
+    BUS_DEVICES.iter().map(row).collect()
+}
+
+/// What a machine has counted so far.
+pub(super) fn counters(machine: &Machine) -> Counters {
+    let Machine { bus, heartbeat, .. } = machine;
+    let counted = bus.server().counters();
+    Counters {
+        vcpus: machine.exits().into_iter().map(|exits| Vcpu { exits }).collect(),
+        vmbus: Vmbus {
+            protocol: bus.version().map(|version| version.to_string()).unwrap_or_default(),
+            messages_in: counted.messages_in,
+            messages_out: counted.messages_out,
+            contacts: counted.contacts,
+            refusals: counted.refusals().map(|(why, count)| (why.name().to_owned(), count)).collect(),
+        },
+        heartbeat: heartbeat
+            .as_ref()
+            .map(|status| HeartbeatReport { pulse: status.pulse().to_string(), beats: status.beats() }),
+    }
+}
