@@ -225,6 +225,10 @@ impl Channel {
             let mut replies =
                 Replies { outgoing: &mut *outgoing, interrupt: &*interrupt, counters: &*counters, trace };
             while flow == Flow::Continue {
+                // A guest that fills the ring goes on writing while the rest is read.
+                if incoming.kept() >= incoming.capacity() / 4 && incoming.commit()? {
+                    interrupt.raise(counters);
+                }
                 let Some(packet) = incoming.next(buffer)? else { break };
                 if let Some(trace) = trace {
                     trace.received(&packet);

@@ -79,7 +79,7 @@ impl<M: RingMemory> Incoming<M> {
     /// # Errors
     /// [`RingError::Index`] if the writer spoilt its index.
     pub fn commit(&mut self) -> Result<bool, RingError> {
-        let freed = self.area.distance(self.published, self.read);
+        let freed = self.kept();
         if freed == 0 {
             return Ok(false);
         }
@@ -156,6 +156,12 @@ impl<M: RingMemory> Incoming<M> {
         self.memory.full_barrier();
         self.write = self.area.load_index(&self.memory, ControlWord::WriteIndex)?;
         Ok(self.read != self.write)
+    }
+
+    /// Bytes of packets that were read and whose room the writer has not been given back.
+    #[must_use]
+    pub fn kept(&self) -> u32 {
+        self.area.distance(self.published, self.read)
     }
 
     /// Most bytes that the ring can hold at a time, trailers included.
