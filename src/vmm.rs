@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use thiserror::Error;
@@ -23,7 +24,7 @@ use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Signals, Terminal};
 use crate::hv::crash::CrashReport;
 use crate::machine::{Machine, MachineError};
-use crate::report::{End, Report};
+use crate::report::{Counters, End, Report};
 
 /// Why a machine could not run.
 #[derive(Debug, Error)]
@@ -99,13 +100,14 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
             outside.resets += 1;
             continue;
         }
+        let end = ended.end;
         if let Some(path) = &outside.config.report {
             let report = ended.report(outside.resets, start_to_guest_us);
             report
                 .write(path)
                 .map_err(|source| VmmError::Report { path: path.display().to_string(), source })?;
         }
-        return Ok(ended.end);
+        return Ok(end);
     }
 }
 
@@ -115,24 +117,25 @@ fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {
         .map_err(|source| VmmError::Trace { path: trace.file.display().to_string(), source })
 }
 
-/// A machine whose life has ended; its counters can still be read.
+/// A machine's life, as it was when it ended: closing the channels afterwards is not the guest's doing.
 #[derive(Debug)]
 struct Ended {
     end: End,
-    machine: Machine,
     crash: Option<CrashReport>,
+    counters: Counters,
+    channels: Vec<ChannelRow>,
 }
 
 impl Ended {
-    fn report(&self, resets: u64, start_to_guest_us: u64) -> Report {
+    fn report(self, resets: u64, start_to_guest_us: u64) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             end: self.end,
             resets,
             start_to_guest_us,
             crash: self.crash.as_ref().map(ToString::to_string),
-            counters: execute::counters(&self.machine),
-            channels: self.machine.bus.channels(),
+            counters: self.counters,
+            channels: self.channels,
         }
     }
 }
@@ -192,10 +195,11 @@ impl<'a> ControlLoop<'a> {
             manager.run().map_err(VmmError::EventLoop)?;
             let this = manager.subscriber_mut(id).map_err(VmmError::EventLoop)?;
             let Some(end) = this.end.take() else { continue };
+            let (counters, channels) = (execute::counters(&this.machine), this.machine.bus.channels());
             this.machine.stop();
             let this = manager.remove_subscriber(id).map_err(VmmError::EventLoop)?;
             let end = end.map_err(VmmError::Failed)?;
-            return Ok(Ended { end, machine: this.machine, crash: this.crash });
+            return Ok(Ended { end, crash: this.crash, counters, channels });
         }
     }
 
