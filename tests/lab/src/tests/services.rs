@@ -68,6 +68,8 @@ fn heartbeat(lab: &mut Lab) -> Result<()> {
     vm.expect_log("The guest's heartbeat is lost")?;
     // The first request to end asks the guest, which cannot hear it; the second one does not ask.
     vm.terminate()?;
+    // A signal that comes before the first one is taken is the same signal.
+    vm.expect_log("The guest is asked to power off")?;
     vm.terminate()?;
     let outcome = vm.finish()?;
     let report = outcome.report()?;
