@@ -47,6 +47,12 @@ impl MessageQueues {
         self.len
     }
 
+    /// SINTs that messages wait for, one bit each.
+    pub(super) fn sints(&self) -> u16 {
+        let waiting = |(sint, queue): (usize, &VecDeque<Message>)| u16::from(!queue.is_empty()) << sint;
+        self.queues.iter().enumerate().map(waiting).fold(0, |sints, sint| sints | sint)
+    }
+
     /// Queues a message for VP `vp`, whose queues these are.
     pub(super) fn push(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Result<(), PostError> {
         let message = Message::new(payload).ok_or(PostError::TooLong(payload.len()))?;
@@ -182,7 +188,9 @@ mod tests {
         queues.push(0, 2, &[1]).unwrap();
         queues.push(0, 5, &[2]).unwrap();
         page.store(SLOT, MESSAGE_TYPE_VMBUS, Ordering::SeqCst).unwrap();
+        assert_eq!(queues.sints(), 1 << 5 | 1 << SINT);
         assert_eq!(queues.fill_slots(&page), Ok(Filled { sints: 1 << 5, blocked: true }));
+        assert_eq!(queues.sints(), 1 << SINT);
     }
 
     #[test]

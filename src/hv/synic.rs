@@ -64,7 +64,7 @@ struct Vp {
 struct Messages {
     page: Option<SynicPage>,
     queues: MessageQueues,
-    /// Interrupts of the SINTs that have had a message.
+    /// Interrupts of the SINTs that messages were for.
     irqs: [Option<EventFd>; SINT_COUNT as usize],
 }
 
@@ -201,6 +201,14 @@ impl KvmSynic {
 
     fn fill_slots(&self, index: u32, vp: &Vp, messages: &mut Messages) -> Result<(), HostError> {
         let Messages { page: Some(SynicPage { page, .. }), queues, irqs } = messages else { return Ok(()) };
+        // Before the slots are looked at: a slot that is busy from the start, with a timer's message for instance,
+        // is announced by the interrupt's resample eventfd too.
+        let waiting = queues.sints();
+        for (sint, irq) in (0..SINT_COUNT).zip(irqs.iter_mut()) {
+            if irq.is_none() && waiting & 1 << sint != 0 {
+                *irq = Some(self.message_irq(index, vp, sint)?);
+            }
+        }
         // Only an EOM after this tells that a slot is free which is found busy now.
         let _ = vp.resample.read();
         let filled = match queues.fill_slots(page) {
@@ -210,12 +218,10 @@ impl KvmSynic {
                 return Ok(());
             }
         };
-        for (sint, irq) in (0..SINT_COUNT).zip(irqs).filter(|(sint, _)| filled.sints & 1 << sint != 0) {
-            let irq = match irq {
-                Some(irq) => irq,
-                None => irq.insert(self.message_irq(index, vp, sint)?),
-            };
-            irq.write(1).refused("raise an interrupt")?;
+        for (sint, irq) in irqs.iter().enumerate() {
+            if let Some(irq) = irq.as_ref().filter(|_| filled.sints & 1 << sint != 0) {
+                irq.write(1).refused("raise an interrupt")?;
+            }
         }
         if filled.blocked {
             self.arm(index, vp).refused("watch for a free slot")?;
