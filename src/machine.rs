@@ -188,10 +188,7 @@ impl Machine {
         let vm = partition.vm;
         let mut processors = Vec::new();
         for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {
-            vcpu::set_platform_msrs(&vcpu)?;
-            if vp == 0 {
-                vcpu::set_entry(&vcpu, &entry)?;
-            }
+            prepare(&vcpu, vp, &entry)?;
             let handler = ExitHandler {
                 vp,
                 ports: Arc::clone(&ports),
@@ -320,6 +317,12 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The registers with which a virtual processor starts; all but the first wait for it.
+fn prepare(vcpu: &kvm_ioctls::VcpuFd, vp: u32, entry: &Entry) -> Result<(), HostError> {
+    vcpu::set_platform_msrs(vcpu)?;
+    if vp == 0 { vcpu::set_entry(vcpu, entry) } else { Ok(()) }
 }
 
 /// The kernel and the tables, in RAM.

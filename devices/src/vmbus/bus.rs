@@ -15,7 +15,6 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::channel::{Offer, VmbusDevice};
-use super::gpadl::GpadlId;
 use super::protocol::{Status, Version};
 use super::server::{
     Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest,
@@ -104,8 +103,6 @@ pub struct Bus {
     synic: Arc<dyn Synic>,
     ram: GuestRam,
     inbox: Arc<Inbox>,
-    /// GPADLs to let go of when their channel has stopped.
-    unmap_later: Vec<(OfferId, GpadlId)>,
     /// Channels whose thread has ended.
     finished: (Sender<OfferId>, Receiver<OfferId>),
     /// Version of the latest connection.
@@ -126,7 +123,6 @@ impl Bus {
             synic,
             ram,
             inbox: Arc::new(Inbox { messages: Mutex::default(), wake, tracer: OnceLock::new() }),
-            unmap_later: Vec::new(),
             finished: channel(),
             version: None,
         })
@@ -247,18 +243,8 @@ impl Bus {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             // A thread that ended by itself leaves the channel open but dead, until the guest closes it.
             if slot.join(&*self.synic) {
-                self.closed(id);
+                self.server.closed(id);
             }
-        }
-    }
-
-    fn closed(&mut self, id: OfferId) {
-        self.server.closed(id);
-        let (now, later) = self.unmap_later.drain(..).partition(|(owner, _)| *owner == id);
-        self.unmap_later = later;
-        let now: Vec<(OfferId, GpadlId)> = now;
-        for (_, gpadl) in now {
-            self.server.unmapped(id, gpadl);
         }
     }
 
@@ -275,7 +261,7 @@ impl Bus {
                 Action::Close(id) => {
                     let stopping = self.slots.get_mut(&id).is_some_and(|slot| slot.stop());
                     if !stopping {
-                        self.closed(id);
+                        self.server.closed(id);
                     }
                 }
                 Action::Retarget(id, vp) => {
@@ -284,10 +270,8 @@ impl Bus {
                     }
                 }
                 Action::Map(..) => {}
-                Action::Unmap(id, gpadl) => match self.slots.get(&id) {
-                    Some(slot) if slot.uses(gpadl) => self.unmap_later.push((id, gpadl)),
-                    _ => self.server.unmapped(id, gpadl),
-                },
+                // Nothing but rings is mapped so far, and a ring's comes only when its channel has closed.
+                Action::Unmap(id, gpadl) => self.server.unmapped(id, gpadl),
                 Action::Gone(id) => {
                     self.slots.remove(&id);
                 }

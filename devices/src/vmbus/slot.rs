@@ -9,7 +9,6 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::channel::{Channel, ChannelCounters, ChannelError, Interrupt, Opening, RingTooSmall, VmbusDevice};
-use super::gpadl::GpadlId;
 use super::ring::{RingError, RingPages};
 use super::server::OpenRequest;
 use super::synic::Synic;
@@ -58,8 +57,6 @@ pub(super) trait AnySlot: Debug + Send {
     /// stop; without a thread, `false`.
     fn join(&mut self, synic: &dyn Synic) -> bool;
     fn retarget(&self, vp: Option<u32>);
-    /// Whether the channel's thread may still touch this GPADL.
-    fn uses(&self, gpadl: GpadlId) -> bool;
     /// Adds what this opening, or the last, has counted.
     fn count(&self, synic: &dyn Synic, row: &mut ChannelRow);
 }
@@ -77,7 +74,6 @@ pub(super) struct Slot<D: VmbusDevice> {
 struct Running<D: VmbusDevice> {
     thread: ChannelThread<D::Worker>,
     interrupt: Arc<Interrupt>,
-    ring_gpadl: GpadlId,
     /// From the guest, and to the guest; only looked at.
     rings: (RingPages, RingPages),
     connection_id: u32,
@@ -140,8 +136,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
                 return Err(error.into());
             }
         };
-        let ring_gpadl = request.ring_gpadl;
-        self.running = Some(Running { thread, interrupt, ring_gpadl, rings, connection_id, stopping: false });
+        self.running = Some(Running { thread, interrupt, rings, connection_id, stopping: false });
         self.last = Some(Opened { counters, exits: 0 });
         Ok(())
     }
@@ -167,10 +162,6 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
         if let (Some(running), Some(last)) = (&self.running, &self.last) {
             running.interrupt.retarget(vp, &last.counters);
         }
-    }
-
-    fn uses(&self, gpadl: GpadlId) -> bool {
-        self.running.as_ref().is_some_and(|running| running.ring_gpadl == gpadl)
     }
 
     fn count(&self, synic: &dyn Synic, row: &mut ChannelRow) {
