@@ -117,7 +117,7 @@ fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {
         .map_err(|source| VmmError::Trace { path: trace.file.display().to_string(), source })
 }
 
-/// A machine's life, as it was when it ended: closing the channels afterwards is not the guest's doing.
+/// A machine's life. Channels that the guest had open are open: that they were stopped is not the guest's doing.
 #[derive(Debug)]
 struct Ended {
     end: End,
@@ -195,8 +195,10 @@ impl<'a> ControlLoop<'a> {
             manager.run().map_err(VmmError::EventLoop)?;
             let this = manager.subscriber_mut(id).map_err(VmmError::EventLoop)?;
             let Some(end) = this.end.take() else { continue };
-            let (counters, channels) = (execute::counters(&this.machine), this.machine.bus.channels());
+            let counters = execute::counters(&this.machine);
             this.machine.stop();
+            // A channel may send a last packet while it is stopped: what the trace has, the table has.
+            let channels = this.machine.bus.channels();
             let this = manager.remove_subscriber(id).map_err(VmmError::EventLoop)?;
             let end = end.map_err(VmmError::Failed)?;
             return Ok(Ended { end, crash: this.crash, counters, channels });

@@ -193,7 +193,8 @@ impl Bus {
         self.server.channels().map(row).collect()
     }
 
-    /// Stops every channel and waits for the threads, for a machine that ends.
+    /// Stops every channel and waits for the threads, for a machine that ends. [`Bus::channels`] has the final
+    /// counts then; channels that the guest had open count as open.
     pub fn shut_down(&mut self) {
         for slot in self.slots.values_mut() {
             slot.stop();

@@ -188,6 +188,22 @@ fn packets_come_back_and_are_counted() {
 }
 
 #[test]
+fn a_packet_sent_while_the_machine_ends_is_in_its_table() {
+    for _ in 0..20 {
+        let mut guest = TestGuest::default();
+        guest.bus.add(Moody::default()).unwrap();
+        let offer = guest.connect_to(INTERFACE);
+        let mut channel = guest.open(&offer, 2, 2);
+        channel.send(&PacketOut::in_band(1, &[&echo(1)]));
+        guest.bus.shut_down();
+        let mut answers = 0;
+        while channel.try_receive(Instant::now(), |_| answers += 1).is_some() {}
+        let row = guest.bus.channels().remove(0);
+        assert_eq!((row.packets_out, row.state.as_str()), (answers, "open"));
+    }
+}
+
+#[test]
 fn a_full_incoming_ring_holds_packets_back_and_loses_none() {
     let mut guest = TestGuest::default();
     guest.bus.add(Moody::default()).unwrap();
