@@ -11,6 +11,7 @@
 //! | [`mem`] | guest memory: pages resolved once, copy in, copy out, atomic words |
 //! | [`ratelimit`] | log lines that a guest can trigger |
 //! | [`vmbus`] | the bus |
+//! | [`disk`] | disk images and the I/O engine |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
@@ -123,6 +124,7 @@
     )
 )]
 
+pub mod disk;
 pub mod guid;
 pub mod hvdef;
 pub mod ic;
