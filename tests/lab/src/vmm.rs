@@ -46,6 +46,7 @@ pub struct Guest {
     memory_mib: u32,
     hyperv: Option<String>,
     probe: Option<PathBuf>,
+    socket: Option<PathBuf>,
 }
 
 impl Guest {
@@ -62,6 +63,7 @@ impl Guest {
             memory_mib: 512,
             hyperv: None,
             probe: None,
+            socket: None,
         }
     }
 
@@ -113,6 +115,11 @@ impl Guest {
         Self { probe: Some(initrd.to_owned()), ..self }
     }
 
+    /// Gives the VMM a control socket, where it runs.
+    pub fn socket(self, path: &Path) -> Self {
+        Self { socket: Some(path.to_owned()), ..self }
+    }
+
     /// The command line of this guest.
     pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
@@ -149,6 +156,9 @@ impl Guest {
         }
         if let Some(list) = &self.hyperv {
             args.extend(["--hyperv".into(), list.clone()]);
+        }
+        if let Some(socket) = &self.socket {
+            args.extend(["--api-socket".into(), text(socket)]);
         }
         if self.trace {
             let trace = text(&report.with_extension("pcapng"));
