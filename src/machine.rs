@@ -6,7 +6,7 @@
 //! same configuration.
 
 use std::fmt::{self, Debug};
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
@@ -14,7 +14,7 @@ use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
 use devices::legacy::{
     self, ABSENT_PORTS, Absent, Cmos, MmioBus, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse,
-    Serial,
+    Serial, SerialOutput,
 };
 use devices::loopback::Loopback;
 use devices::mem::GuestRam;
@@ -166,7 +166,7 @@ impl Machine {
     pub fn build(
         config: &Config,
         events: &EventSender,
-        console: Box<dyn Write + Send>,
+        console: Box<dyn SerialOutput>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -348,7 +348,7 @@ fn insert(
 fn add_serial(
     ports: &mut PortBus,
     partition: &Partition,
-    console: Box<dyn Write + Send>,
+    console: Box<dyn SerialOutput>,
 ) -> Result<Arc<Mutex<Serial>>, MachineError> {
     let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
     ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;

@@ -47,6 +47,7 @@ pub struct Guest {
     hyperv: Option<String>,
     probe: Option<PathBuf>,
     socket: Option<PathBuf>,
+    unread: bool,
 }
 
 impl Guest {
@@ -64,6 +65,7 @@ impl Guest {
             hyperv: None,
             probe: None,
             socket: None,
+            unread: false,
         }
     }
 
@@ -120,6 +122,11 @@ impl Guest {
         Self { socket: Some(path.to_owned()), ..self }
     }
 
+    /// Gives the VMM a standard output that nobody ever reads.
+    pub fn unread(self) -> Self {
+        Self { unread: true, ..self }
+    }
+
     /// The command line of this guest.
     pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
@@ -141,7 +148,8 @@ impl Guest {
         args.extend([option("kernel"), text(kernel), option("initrd"), text(initrd)]);
         args.push(if vmm == Vmm::Busman { "--cmdline".into() } else { "-append".into() });
         args.push(format!("{} lab.script={}", self.command_line, self.script));
-        Ok(Program { path, args, dir: PathBuf::from("/") })
+        let program = Program { path, args, dir: PathBuf::from("/") };
+        Ok(if self.unread { unread(program) } else { program })
     }
 
     fn busman_arguments(&self, report: &Path) -> Vec<String> {
@@ -178,6 +186,18 @@ impl Guest {
             args.push("-no-reboot".into());
         }
         args
+    }
+}
+
+/// A pipe whose other end only the program itself holds.
+fn unread(program: Program) -> Program {
+    const SCRIPT: &str = r#"mkfifo -m 600 "$0" && exec 3<>"$0" && rm "$0" && exec "$@" >&3"#;
+    let pipe = format!("/tmp/busman-lab-{}.pipe", std::process::id());
+    let start = ["-c".into(), SCRIPT.into(), pipe, text(&program.path)];
+    Program {
+        path: "/bin/sh".into(),
+        args: start.into_iter().chain(program.args).collect(),
+        dir: program.dir,
     }
 }
 

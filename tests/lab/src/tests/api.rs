@@ -1,6 +1,7 @@
 //! Family `api`: a guest in the hands of its control socket's clients: `busman ctl`, and others that speak HTTP.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -18,6 +19,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "a device is taken from the guest and given back", run: hot_plug },
     Test { name: "the guest is asked to reboot, reset, and asked to shut down", run: ends },
     Test { name: "a machine is ended at once", run: stop },
+    Test { name: "a console that nobody reads keeps no second SIGTERM waiting", run: unread },
     Test { name: "a client that stalls within a request holds nobody up", run: stalled },
 ];
 
@@ -34,11 +36,16 @@ struct Machine<'lab> {
 impl<'lab> Machine<'lab> {
     /// Starts it, and waits until the guest's services listen.
     fn start(lab: &'lab mut Lab) -> Result<Self> {
+        let mut machine = Self::start_guest(lab, Guest::new("console"))?;
+        machine.vm.expect("lab: ready")?;
+        Ok(machine)
+    }
+
+    fn start_guest(lab: &'lab mut Lab, guest: Guest) -> Result<Self> {
         // A path that is short, where the machine runs; the lab's own folders may be too far down for a socket.
         let socket = PathBuf::from(format!("/tmp/busman-lab-{}.sock", std::process::id()));
         let busman = lab.busman.clone();
-        let mut vm = lab.start(&Guest::new("console").socket(&socket))?;
-        vm.expect("lab: ready")?;
+        let mut vm = lab.start(&guest.socket(&socket))?;
         vm.expect_log("The guest's heart beats")?;
         Ok(Machine { vm, busman, socket })
     }
@@ -208,6 +215,11 @@ fn exits(counters: &Value) -> Result<Value> {
     Ok(vcpus.iter().filter_map(|vcpu| vcpu.get("exits").cloned()).collect())
 }
 
+fn port_exits(counters: &Value) -> u64 {
+    let vcpus = counters.pointer("/vcpus").and_then(Value::as_array).into_iter().flatten();
+    vcpus.filter_map(|vcpu| vcpu.pointer("/exits/io")?.as_u64()).sum()
+}
+
 fn hot_plug(lab: &mut Lab) -> Result<()> {
     let mut machine = Machine::start(lab)?;
     for _ in 0..2 {
@@ -270,4 +282,25 @@ fn stalled(lab: &mut Lab) -> Result<()> {
     }
     machine.lives()?;
     machine.power_off()
+}
+
+/// A processor was held up within its write to standard output, and busman's end with it.
+fn unread(lab: &mut Lab) -> Result<()> {
+    let mut machine = Machine::start_guest(lab, Guest::new("console").unread())?;
+    machine.vm.tell("noise 1000000")?;
+    // The guest writes until busman's buffer is full, and then waits: each byte is an exit.
+    let (mut before, mut exits) = (0, 0);
+    while exits <= 64 << 10 || exits > before {
+        before = exits;
+        machine.vm.run_for(Duration::from_secs(1))?;
+        exits = port_exits(&machine.ask("counters")?);
+        ensure!(exits < 2_000_000, "the guest goes on writing for nobody");
+    }
+    machine.vm.terminate()?;
+    machine.vm.expect_log("The guest is asked to power off")?;
+    ensure!(machine.state()? == "running", "the state is not running");
+    machine.vm.terminate()?;
+    let end = machine.vm.finish()?.report()?.end;
+    ensure!(end == "stopped", "the report ends with {end:?}");
+    Ok(())
 }
