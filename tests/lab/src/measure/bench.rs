@@ -26,10 +26,14 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
         .context("run cargo")?;
     ensure!(output.status.success(), "the benchmark fails:\n{}", String::from_utf8_lossy(&output.stderr));
     step.done("done");
-    let estimates = busman::target()?.join("criterion/ring");
+    take(&busman::target()?.join("criterion/ring"), figures)
+}
+
+/// Takes the figures that criterion left in a folder.
+fn take(estimates: &Path, figures: &mut Figures) -> Result<()> {
     for measured in MEASURED {
         for (pages, bytes) in RINGS.iter().flat_map(|pages| PAYLOADS.map(|bytes| (pages, bytes))) {
-            let nanoseconds = |what: &str| median(&estimates, &format!("{what}_{pages}/{bytes}"));
+            let nanoseconds = |what: &str| median(estimates, &format!("{what}_{pages}/{bytes}"));
             let packet = nanoseconds(measured)?;
             let mut row = json!({ "packets/s": (1e9 / packet).round(), "GB/s": f64::from(bytes) / packet });
             for copy in COPIES {
@@ -48,4 +52,37 @@ fn median(estimates: &Path, id: &str) -> Result<f64> {
     let estimates: Value = serde_json::from_slice(&text)?;
     let median = estimates.pointer("/median/point_estimate").and_then(Value::as_f64);
     median.with_context(|| format!("{} has no median", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_ratios_are_those_of_the_medians() {
+        let folder = std::env::temp_dir().join(format!("busman-lab-estimates-{}", std::process::id()));
+        for (what, nanoseconds) in
+            MEASURED.map(|what| (what, 100)).into_iter().chain([("memcpy", 25), ("memcpy_between", 80)])
+        {
+            for (pages, bytes) in RINGS.iter().flat_map(|pages| PAYLOADS.map(|bytes| (pages, bytes))) {
+                let new = folder.join(format!("{what}_{pages}/{bytes}/new"));
+                std::fs::create_dir_all(&new).unwrap();
+                let text = format!(
+                    r#"{{"mean":{{"point_estimate":7}},"median":{{"point_estimate":{nanoseconds}.0}}}}"#
+                );
+                std::fs::write(new.join("estimates.json"), text).unwrap();
+            }
+        }
+        let mut figures = Figures::default();
+        take(&folder, &mut figures).unwrap();
+        assert_eq!(figures.rows.len(), 16);
+        let (name, row, _) = &figures.rows[2];
+        assert_eq!(name, "host_reads, 16 pages, 4096 B");
+        let expected =
+            json!({ "packets/s": 1e7, "GB/s": 40.96, "of memcpy": 0.25, "of memcpy_between": 0.8 });
+        assert_eq!(*row, expected);
+        std::fs::remove_file(folder.join("memcpy_512/64/new/estimates.json")).unwrap();
+        assert!(take(&folder, &mut figures).is_err());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
