@@ -8,6 +8,7 @@ mod busman;
 mod cache;
 mod cpio;
 mod demo;
+mod fuzz;
 mod guest;
 mod host;
 mod kernel;
@@ -69,7 +70,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, bus, services, rings or api
+        /// boot, bus, services, rings or api; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]
