@@ -6,7 +6,7 @@
 //! same configuration.
 
 use std::fmt::{self, Debug};
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
@@ -14,9 +14,9 @@ use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
 use devices::legacy::{
     self, ABSENT_PORTS, Absent, Cmos, MmioBus, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse,
-    Serial,
+    Serial, SerialOutput,
 };
-use devices::loopback::Loopback;
+use devices::loopback::{Loopback, LoopbackCounters};
 use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
 use devices::vmbus::synic::Synic;
@@ -136,6 +136,8 @@ pub struct Machine {
     pub shutdown: Option<ShutdownHandle>,
     /// What the heartbeat tells, while that device is on the bus.
     pub heartbeat: Option<Arc<HeartbeatStatus>>,
+    /// What the loopback device would not do, while it is on the bus.
+    pub loopback: Option<Arc<LoopbackCounters>>,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
     pub gate: Arc<Gate>,
     serial: Arc<Mutex<Serial>>,
@@ -166,7 +168,7 @@ impl Machine {
     pub fn build(
         config: &Config,
         events: &EventSender,
-        console: Box<dyn Write + Send>,
+        console: Box<dyn SerialOutput>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -209,6 +211,7 @@ impl Machine {
             synic,
             shutdown: None,
             heartbeat: None,
+            loopback: None,
             gate,
             serial,
             vm,
@@ -270,6 +273,7 @@ impl Machine {
         match name {
             "shutdown" => self.shutdown = None,
             "heartbeat" => self.heartbeat = None,
+            "loopback" => self.loopback = None,
             _ => {}
         }
         Ok(())
@@ -307,8 +311,9 @@ impl Machine {
     }
 
     fn add_loopback(&mut self) -> Result<(), MachineError> {
-        let (device, _) = Loopback::device();
+        let (device, counters) = Loopback::device();
         self.bus.add(device).map_err(|source| MachineError::Bus { name: "loopback", source })?;
+        self.loopback = Some(counters);
         Ok(())
     }
 }
@@ -348,7 +353,7 @@ fn insert(
 fn add_serial(
     ports: &mut PortBus,
     partition: &Partition,
-    console: Box<dyn Write + Send>,
+    console: Box<dyn SerialOutput>,
 ) -> Result<Arc<Mutex<Serial>>, MachineError> {
     let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
     ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;

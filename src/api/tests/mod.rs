@@ -21,7 +21,7 @@ use crate::config::{Config, Options};
 use crate::control::{Answer, Command, DeviceRow, Outcome, Refusal, Status, command_channel};
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
-use crate::report::{Counters, HeartbeatReport, Vcpu, Vmbus};
+use crate::report::{Counters, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
 
 /// Answers like a machine; remembers what it was asked.
 #[derive(Default)]
@@ -89,6 +89,7 @@ fn counters() -> Counters {
         vcpus: vec![Vcpu::default(); 2],
         vmbus: Vmbus { protocol: "5.3".into(), refusals, ..Vmbus::default() },
         heartbeat: Some(HeartbeatReport { pulse: "alive".into(), beats: 2 }),
+        loopback: Some(LoopbackReport { dropped: 1, refused: 2 }),
     }
 }
 

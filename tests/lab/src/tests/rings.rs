@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Test, check_warnings};
-use crate::busman::Report;
+use crate::busman::{Loopback, Report};
 use crate::lab::Lab;
 use crate::probe;
 use crate::vm::Vm;
@@ -53,6 +53,8 @@ fn sizes(lab: &mut Lab) -> Result<()> {
     let last = (channel.incoming_pages, channel.outgoing_pages);
     ensure!(last == (512, 512), "the report shows {last:?} pages, incoming and outgoing");
     ensure!(channel.opens == SIZES.len() as u64, "the report shows {} openings", channel.opens);
+    let loopback = report.loopback.context("the report has no loopback")?;
+    ensure!(loopback == Loopback::default(), "the device would not do all: {loopback:?}");
     Ok(())
 }
 
