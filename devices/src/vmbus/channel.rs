@@ -116,7 +116,7 @@ impl Opening {
     }
 }
 
-/// Serves an open channel. All calls come on the channel's thread, one at a time; none may block.
+/// Serves an open channel. All calls come on the channel's thread, one at a time; none but [`stop`](ChannelWorker::stop) may block.
 pub trait ChannelWorker: Debug + Send + 'static {
     /// Descriptors to watch for reading, besides the guest's doorbell. Asked once.
     fn sources(&self) -> Vec<RawFd> {
@@ -145,6 +145,10 @@ pub trait ChannelWorker: Debug + Send + 'static {
         let _ = (source, channel);
         Ok(())
     }
+
+    /// The channel closes or is no longer served: the last thing that the worker does, unless it panicked. It may wait
+    /// here for what it must not leave behind, as the bus does not wait for it.
+    fn stop(&mut self) {}
 }
 
 /// Why a channel can no longer be served.
