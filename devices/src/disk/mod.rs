@@ -11,18 +11,32 @@
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
 //! | `space` | zeroes and holes on the host |
+//! | `memory` | a RAM disk, for tests and benches |
+//! | `disk` | a disk: image, cache mode, limits, counters |
+//! | `direct` | files past the page cache, for `cache=none` |
+//! | `limit` | how many requests and bytes a second |
+//! | `queue` | the engine: requests of one channel, in flight |
 
+mod direct;
+#[expect(clippy::module_inception, reason = "the room is named after what it holds")]
+mod disk;
 mod format;
 mod image;
+mod limit;
 mod lock;
+mod memory;
 mod open;
 mod parents;
+mod queue;
 mod raw;
 mod space;
 
+pub use disk::{CacheMode, Disk, DiskCounters, DiskOptions};
 pub use format::{Format, UnknownFormat};
 pub use image::{Access, DiskError, Extent, Geometry, Image, Place, Zeroing};
 pub use lock::{Holder, LockError};
+pub use memory::MemoryImage;
 pub use open::{FileError, OpenError, OpenOptions, OpenReason};
 pub use parents::{Parent, ParentError, ParentRules, Parents};
+pub use queue::{Engine, IoError, Queue, QueueCounters, Request, Tag};
 pub use raw::Raw;
