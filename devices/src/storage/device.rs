@@ -75,7 +75,8 @@ pub fn name(number: u8) -> String {
 }
 
 /// The instance GUID of a controller: the same in every run, since guests know their disks by it.
-fn instance(number: u8) -> Guid {
+#[must_use]
+pub fn instance(number: u8) -> Guid {
     const FIRST: Guid = Guid::parse("c5f1d2a6-5e0b-4b7c-9d43-7a16e2f4b800");
     let mut bytes = FIRST.to_bytes();
     if let Some(last) = bytes.last_mut() {

@@ -27,7 +27,10 @@ mod requests;
 pub mod scsi;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use controller::{Controller, MAX_UNITS, UnitError};
-pub use device::{StorageDevice, StorageOptions, name};
+pub use device::{StorageDevice, StorageOptions, instance, name};
 pub use initialisation::MAX_TRANSFER;
 pub use worker::StorageWorker;

@@ -176,7 +176,8 @@ impl StorageWorker {
             }
             self.drains.push((drain, self.requests.started()));
         }
-        self.rescan |= orders.rescan;
+        // One channel tells the guest.
+        self.rescan |= orders.rescan && matches!(self.role, Role::First { .. });
         if orders.drained
             && let Some((slot, scope)) = self.reset.take()
         {
