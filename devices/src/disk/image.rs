@@ -141,6 +141,12 @@ pub trait Image: Debug + Send + Sync {
         &[]
     }
 
+    /// Whether the calls may wait for a disk, a network or a lock. Those of an image that never waits are made on the
+    /// channel's own thread.
+    fn blocks(&self) -> bool {
+        true
+    }
+
     /// Whether [`Image::flush`] would do no more than `fdatasync` of the first of [`Image::files`], as of now.
     fn flush_is_sync(&self) -> bool {
         false

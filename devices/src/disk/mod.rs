@@ -5,7 +5,21 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `image` | the trait of formats |
+//! | `memory` | a RAM disk, for tests and benches |
+//! | `disk` | a disk: image, cache mode, limits, counters |
+//! | `direct` | files past the page cache, for `cache=none` |
+//! | `limit` | how many requests and bytes a second |
+//! | `queue` | the engine: requests of one channel, in flight |
 
+mod direct;
+#[expect(clippy::module_inception, reason = "the room is named after what it holds")]
+mod disk;
 mod image;
+mod limit;
+mod memory;
+mod queue;
 
+pub use disk::{CacheMode, Disk, DiskCounters, DiskOptions};
 pub use image::{Access, DiskError, Extent, Geometry, Image, Place, Zeroing};
+pub use memory::MemoryImage;
+pub use queue::{Engine, IoError, Queue, QueueCounters, Request, Tag};
