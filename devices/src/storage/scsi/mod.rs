@@ -27,14 +27,12 @@ mod operation;
 pub mod protocol;
 mod requests;
 pub mod sense;
-mod shim;
 mod unit;
 
 pub use disk::ScsiDisk;
 pub use identity::{Identity, Serial, SerialError};
 pub use luns::{absent, report_luns};
 pub use sense::Sense;
-pub use shim::{Disk, IoError, Request};
 pub use unit::{Command, Initiator, Reply, Reset, ScsiStatus, Step, Unit};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::protocol::cdb::ReportSupportedOperationCodes;
 use super::requests::parse;
 use super::sense::{self, Sense};
 use super::unit::{Command, Fault, Reply, Step};
+use crate::guest_debug;
 
 /// What a command leads to.
 pub(super) type Handled<'u> = Result<Step<'u>, Fault>;
@@ -44,10 +45,6 @@ impl<U> Operation<U> {
     /// Only some units have it.
     pub const fn only_if(self, present: fn(&U) -> bool) -> Self {
         Operation { present: Some(present), ..self }
-    }
-
-    pub fn name(&self) -> &'static str {
-        self.name
     }
 
     fn cdb_len(&self) -> usize {
@@ -111,16 +108,18 @@ impl<U> Operations<U> {
 
     /// Serves a command.
     pub fn start<'u>(&self, unit: &'u U, gate: &Gate, command: &Command<'_>) -> Step<'u> {
-        let step = self.find(unit, command.cdb).map_err(Fault::from).and_then(|operation| {
-            gate.pass(command.initiator, operation.access, command.cdb)?;
-            (operation.handler)(unit, command)
-        });
-        step.unwrap_or_else(|fault| Step::Done(fault.into()))
-    }
-
-    /// Name of a command, for messages.
-    pub fn name(&self, unit: &U, cdb: &[u8]) -> &'static str {
-        self.find(unit, cdb).map_or("unknown command", Operation::name)
+        let operation = match self.find(unit, command.cdb) {
+            Ok(operation) => operation,
+            Err(sense) => {
+                guest_debug!("scsi: {:02x?}: {sense}", command.cdb);
+                return Reply::check(sense).into();
+            }
+        };
+        let passed = gate.pass(command.initiator, operation.access, command.cdb);
+        passed.and_then(|()| (operation.handler)(unit, command)).unwrap_or_else(|fault| {
+            guest_debug!("scsi: {} {:02x?}: {fault}", operation.name, command.cdb);
+            Step::Done(fault.into())
+        })
     }
 
     /// REPORT SUPPORTED OPERATION CODES (SPC-4 6.35).

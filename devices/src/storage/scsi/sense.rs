@@ -5,6 +5,8 @@
 //!
 //! Source: SPC-4 4.5, tables 43 (keys) and D.2 (additional sense codes).
 
+use std::fmt;
+
 use zerocopy::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -173,6 +175,13 @@ impl Sense {
             specific,
         };
         zerocopy::transmute!(sense)
+    }
+}
+
+/// As people write it: sense key, code and qualifier, `05/24/00`.
+impl fmt::Display for Sense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}/{:02x}/{:02x}", self.key as u8, self.code, self.qualifier)
     }
 }
 

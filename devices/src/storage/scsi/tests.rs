@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::sense::SenseKey;
 use super::*;
-use crate::disk::{DiskError, Geometry, Image, Zeroing};
+use crate::disk::{Disk, DiskError, DiskOptions, Geometry, Image, IoError, Request, Zeroing};
 use crate::guid::Guid;
 
 pub const CONTROLLER: Guid = Guid::parse("e7c4a5b6-1d2e-4f3a-8b9c-0d1e2f3a4b5c");
@@ -51,7 +51,8 @@ pub fn geometry() -> Geometry {
 }
 
 pub fn disk_of(geometry: Geometry) -> Arc<Disk> {
-    Arc::new(Disk::new(Box::new(Shape(geometry))))
+    let image = Box::new(Shape(geometry));
+    Arc::new(Disk::new("disk".to_owned(), image, &DiskOptions::default()).unwrap())
 }
 
 pub fn unit_of(geometry: Geometry) -> ScsiDisk {

@@ -1,11 +1,11 @@
 //! The trait of SCSI units, and what passes between a unit and its controller.
 
 use std::borrow::Cow;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use super::sense::Sense;
-use super::{Disk, IoError, Request};
+use crate::disk::{Disk, IoError, Request};
 
 /// A logical unit. Calls may come from several threads at once and never block.
 ///
@@ -155,6 +155,15 @@ pub(super) enum Fault {
     Check(Sense),
     /// Somebody else has reserved the unit.
     Conflict,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Check(sense) => write!(f, "{sense}"),
+            Fault::Conflict => f.write_str("reserved by another"),
+        }
+    }
 }
 
 impl From<Sense> for Fault {

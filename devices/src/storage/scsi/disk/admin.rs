@@ -1,6 +1,5 @@
 //! Commands of a disk that move no blocks and have no pages.
 
-use super::super::Request;
 use super::super::operation::Handled;
 use super::super::protocol::cdb::{
     DESCRIPTOR_FORMAT, NO_FLUSH, POWER_CONDITION, PreventAllow, RequestSense, START, SendDiagnostic,
@@ -11,6 +10,7 @@ use super::super::sense::{self, Sense};
 use super::super::unit::{Command, Reply};
 use super::ScsiDisk;
 use super::table;
+use crate::disk::Request;
 
 impl ScsiDisk {
     /// TEST UNIT READY: a disk is, always.

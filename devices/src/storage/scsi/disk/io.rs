@@ -9,9 +9,8 @@ use super::super::protocol::opcode;
 use super::super::requests::{Blocks, parse};
 use super::super::sense::{self, Sense};
 use super::super::unit::{Command, Reply};
-use super::super::{IoError, Request};
 use super::ScsiDisk;
-use crate::disk::DiskError;
+use crate::disk::{DiskError, IoError, Request};
 
 impl ScsiDisk {
     /// READ (6), (10), (12), (16). FUA asks for what is on the medium: that is what is read in any case.
@@ -107,7 +106,9 @@ impl ScsiDisk {
         let error = match error {
             IoError::Disk(error) => error,
             IoError::Miscompare(offset) => {
-                return sense::MISCOMPARE_DURING_VERIFY.at(offset / u64::from(self.block));
+                let lba = Blocks::of(command.cdb).map_or(0, |blocks| blocks.lba);
+                return sense::MISCOMPARE_DURING_VERIFY
+                    .at(lba.saturating_add(offset / u64::from(self.block)));
             }
             IoError::Aborted => return sense::COMMAND_ABORTED,
         };

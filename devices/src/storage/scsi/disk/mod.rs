@@ -28,7 +28,7 @@ use super::identity::Identity;
 use super::requests::Blocks;
 use super::sense::{self, Sense};
 use super::unit::{Command, Reply, Reset, Step, Unit};
-use super::{Disk, IoError, Request};
+use crate::disk::{Disk, IoError, Request};
 
 /// A disk as its guest sees it.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl ScsiDisk {
     /// A disk of this name. `max_transfer` is what the controller takes at most in one command, bytes.
     #[must_use]
     pub fn new(disk: Arc<Disk>, identity: Identity, max_transfer: u32) -> Self {
-        let geometry = disk.image().geometry();
+        let geometry = disk.geometry().clone();
         let block = geometry.logical_sector.max(1);
         ScsiDisk {
             identity,

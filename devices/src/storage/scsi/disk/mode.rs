@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::super::Request;
 use super::super::gate::Attention;
 use super::super::mode::{ModeSense, PageControl};
 use super::super::operation::Handled;
@@ -18,6 +17,7 @@ use super::super::requests::{Parameters, parse};
 use super::super::sense::{self, Sense};
 use super::super::unit::{Command, Reply};
 use super::ScsiDisk;
+use crate::disk::Request;
 
 impl ScsiDisk {
     /// MODE SENSE (6), (10).

@@ -5,7 +5,6 @@
 
 use zerocopy::FromBytes;
 
-use super::super::Request;
 use super::super::operation::Handled;
 use super::super::protocol::cdb::{
     ANCHOR, PROTECT, Unmap, WRITE_SAME_NDOB, WRITE_SAME_OBSOLETE, WRITE_SAME_UNMAP,
@@ -15,7 +14,7 @@ use super::super::requests::{Blocks, Parameters, parse};
 use super::super::sense::{self, Sense};
 use super::super::unit::{Command, Reply};
 use super::ScsiDisk;
-use crate::disk::Zeroing;
+use crate::disk::{Request, Zeroing};
 
 /// Most bytes of an UNMAP.
 pub(super) const MAX_UNMAP_BYTES: u32 = 1 << 30;

@@ -1,5 +1,7 @@
 //! Command descriptor blocks.
 
+#![expect(missing_debug_implementations, reason = "what zerocopy's derives define inside the macro")]
+
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
