@@ -65,7 +65,9 @@ impl Commands {
         }
         match step {
             Step::Done(reply) => Err(SrbEnd::Reply(self.write(&data, reply)?)),
-            Step::Io(disk, request) if data.goes(!matches!(request, Request::Read { .. })) || request.moves() == 0 => {
+            Step::Io(disk, request)
+                if data.goes(!matches!(request, Request::Read { .. })) || request.moves() == 0 =>
+            {
                 Ok(Started { unit: Arc::clone(unit), disk: disk.into_owned(), request, data })
             }
             Step::Io(..) | Step::Parameters(_) => Err(SrbEnd::INVALID),

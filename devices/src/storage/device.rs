@@ -54,7 +54,8 @@ impl VmbusDevice for StorageDevice {
     fn ring_needs(&self, _: &Opening) -> RingNeeds {
         // The largest transfer, at the worst offset in its first page.
         let pages = MAX_TRANSFER as usize / PAGE_SIZE + 1;
-        let request = PacketOut { extension: &vec![0; 16 + 8 * pages], ..PacketOut::in_band(0, &[&[0; LONG_PACKET]]) };
+        let request =
+            PacketOut { extension: &vec![0; 16 + 8 * pages], ..PacketOut::in_band(0, &[&[0; LONG_PACKET]]) };
         let from_guest = u32::try_from(request.ring_bytes()).unwrap_or(u32::MAX);
         RingNeeds { from_guest, ..RingNeeds::of_payload(LONG_PACKET) }
     }

@@ -12,7 +12,8 @@
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::protocol::{
-    CreateSubChannels, PROPERTY_MULTI_CHANNEL, Properties, QueryVersion, Version, VstorPacket, operation, status,
+    CreateSubChannels, PROPERTY_MULTI_CHANNEL, Properties, QueryVersion, Version, VstorPacket, operation,
+    status,
 };
 
 /// Most bytes of one command's data, as the guest is told: what Linux makes one request of by itself, and what one
@@ -148,9 +149,9 @@ mod tests {
 
     /// Every operation, with the number that it is given.
     fn operations() -> impl Iterator<Item = (u32, u16)> {
-        (0..16).filter(|&op| op < operation::EXECUTE_SRB || op > operation::RESET_BUS).map(|op| {
-            (op, if op == operation::QUERY_PROTOCOL_VERSION { Version::V6_2.0 } else { 0 })
-        })
+        (0..16)
+            .filter(|&op| op < operation::EXECUTE_SRB || op > operation::RESET_BUS)
+            .map(|op| (op, if op == operation::QUERY_PROTOCOL_VERSION { Version::V6_2.0 } else { 0 }))
     }
 
     fn at(stage: Stage) -> Initialisation {
@@ -199,7 +200,10 @@ mod tests {
             let mut query = packet(operation::QUERY_PROPERTIES, 0x5a5a);
             assert_eq!(state.take(&mut query).0, status::SUCCESS);
             let Properties { max_sub_channels, flags: found, max_transfer_bytes, .. } = body(&query);
-            assert_eq!((max_sub_channels.get(), found.get(), max_transfer_bytes.get()), (most, flags, 1 << 20));
+            assert_eq!(
+                (max_sub_channels.get(), found.get(), max_transfer_bytes.get()),
+                (most, flags, 1 << 20)
+            );
         }
     }
 

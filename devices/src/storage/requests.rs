@@ -12,7 +12,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::controller::Scope;
 use super::protocol::{Header, LONG_PACKET, SENSE_LEN, VstorPacket, operation, srb_status, status};
-use super::scsi::{Command, Initiator, Reply, Sense, ScsiStatus, Unit};
+use super::scsi::{Command, Initiator, Reply, ScsiStatus, Sense, Unit};
 use crate::disk::{Disk, IoError, Tag};
 use crate::vmbus::channel::{ChannelError, Replies, Sent};
 use crate::vmbus::ring::{Packet, PacketOut};

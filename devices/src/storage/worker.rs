@@ -200,13 +200,18 @@ impl StorageWorker {
             return self.requests.complete(slot, status::INVALID_PARAMETER);
         }
         match request.header.operation.get() {
-            operation::EXECUTE_SRB | operation::RESET_LUN | operation::RESET_BUS | operation::RESET_ADAPTER
+            operation::EXECUTE_SRB
+            | operation::RESET_LUN
+            | operation::RESET_BUS
+            | operation::RESET_ADAPTER
                 if !self.is_ready() =>
             {
                 self.requests.complete(slot, status::INVALID_DEVICE_STATE);
             }
             operation::EXECUTE_SRB => self.execute(slot, &request.srb.short, packet),
-            operation::RESET_LUN | operation::RESET_BUS | operation::RESET_ADAPTER => self.start_reset(slot, &request),
+            operation::RESET_LUN | operation::RESET_BUS | operation::RESET_ADAPTER => {
+                self.start_reset(slot, &request)
+            }
             _ => self.initialise(slot, request),
         }
     }

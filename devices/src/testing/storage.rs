@@ -8,7 +8,8 @@ use super::channel::TestChannel;
 use super::worker::TestWorker;
 use crate::storage::StorageWorker;
 use crate::storage::protocol::{
-    CreateSubChannels, Properties, QueryVersion, SHORT_PACKET, ShortSrb, Version, VstorPacket, operation, status,
+    CreateSubChannels, Properties, QueryVersion, SHORT_PACKET, ShortSrb, Version, VstorPacket, operation,
+    status,
 };
 use crate::vmbus::ring::PacketOut;
 use crate::vmbus::ring::protocol::{GpaDirectHeader, GpaRangeHeader, PacketType};

@@ -72,11 +72,43 @@ fn bad_buffers_end_their_command_alone() {
     for (name, packet, buffers, expected) in [
         ("two ranges", read, vec![page.clone(), page.clone()], srb_status::INVALID_REQUEST),
         ("pages that are not RAM", transfer(0, false, 0, 8192), vec![not_ram], srb_status::INVALID_REQUEST),
-        ("a read into what the device may only read", { let mut p = read; p.srb.short.data_in = 0; p }, vec![page.clone()], srb_status::INVALID_REQUEST),
-        ("a write from what the device may only write", { let mut p = transfer(0, true, 0, 4096); p.srb.short.data_in = 1; p }, vec![page.clone()], srb_status::INVALID_REQUEST),
+        (
+            "a read into what the device may only read",
+            {
+                let mut p = read;
+                p.srb.short.data_in = 0;
+                p
+            },
+            vec![page.clone()],
+            srb_status::INVALID_REQUEST,
+        ),
+        (
+            "a write from what the device may only write",
+            {
+                let mut p = transfer(0, true, 0, 4096);
+                p.srb.short.data_in = 1;
+                p
+            },
+            vec![page.clone()],
+            srb_status::INVALID_REQUEST,
+        ),
         ("no CDB", srb(0, &[], 1, 4096), vec![page.clone()], srb_status::INVALID_REQUEST),
-        ("a CDB of 17 bytes", { let mut p = read; p.srb.short.cdb_length = 17; p }, vec![page.clone()], srb_status::INVALID_REQUEST),
-        ("an offset past the first page", transfer(0, false, 0, 4096), vec![Buffer { len: 4096, ..far }], srb_status::SUCCESS),
+        (
+            "a CDB of 17 bytes",
+            {
+                let mut p = read;
+                p.srb.short.cdb_length = 17;
+                p
+            },
+            vec![page.clone()],
+            srb_status::INVALID_REQUEST,
+        ),
+        (
+            "an offset past the first page",
+            transfer(0, false, 0, 4096),
+            vec![Buffer { len: 4096, ..far }],
+            srb_status::SUCCESS,
+        ),
     ] {
         let answer = driver.call(&packet, &buffers);
         assert_eq!(answer.srb().srb_status, expected, "{name}");
@@ -163,7 +195,9 @@ fn the_list_of_units_comes_from_any_of_them() {
     let mut host = Host::new(units);
     let mut driver = host.open(Version::V6_0);
     let buffer = host.buffer(1);
-    for (target, lun, luns) in [(0, 0, &[0u8, 3, 63][..]), (0, 5, &[0, 3, 63]), (0, 200, &[0, 3, 63]), (1, 0, &[])] {
+    for (target, lun, luns) in
+        [(0, 0, &[0u8, 3, 63][..]), (0, 5, &[0, 3, 63]), (0, 200, &[0, 3, 63]), (1, 0, &[])]
+    {
         let mut packet = srb(lun, &REPORT_LUNS, 1, 4096);
         packet.srb.short.target = target;
         let answer = driver.call(&packet, &[buffer.clone()]);

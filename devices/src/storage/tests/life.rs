@@ -55,10 +55,12 @@ fn a_reset_is_answered_when_every_channel_has_let_go() {
 fn resets_of_all_channels_at_once_are_all_answered() {
     let (mut host, stuck, mut first, mut second) = two_channels();
     let buffer = host.buffer(1);
-    let reads = [&mut first, &mut second].map(|driver| driver.post(&transfer(0, false, 0, 4096), &[buffer.clone()]));
+    let reads =
+        [&mut first, &mut second].map(|driver| driver.post(&transfer(0, false, 0, 4096), &[buffer.clone()]));
     stuck.wait_for(1);
-    let resets = [&mut first, &mut second]
-        .map(|driver| (0..10).map(|_| driver.post(&storage_packet(operation::RESET_BUS), &[])).collect::<Vec<_>>());
+    let resets = [&mut first, &mut second].map(|driver| {
+        (0..10).map(|_| driver.post(&storage_packet(operation::RESET_BUS), &[])).collect::<Vec<_>>()
+    });
     stuck.release();
     for (driver, (read, resets)) in [&mut first, &mut second].into_iter().zip(reads.into_iter().zip(resets)) {
         driver.completion(read);
@@ -116,7 +118,9 @@ fn a_guest_that_starts_over_or_loses_its_controller_waits_for_what_is_in_flight(
             let id = host.guest.bus.find("scsi0").unwrap();
             host.guest.bus.remove(id);
             let deadline = Instant::now() + Duration::from_secs(20);
-            while host.guest.bus.channels().iter().any(|row| row.state != "revoked") || !host.guest.synic.bound().is_empty() {
+            while host.guest.bus.channels().iter().any(|row| row.state != "revoked")
+                || !host.guest.synic.bound().is_empty()
+            {
                 assert!(Instant::now() < deadline);
                 host.guest.bus.process();
             }
@@ -181,7 +185,9 @@ fn more_requests_than_slots_wait_in_the_ring() {
     driver.initialise(Version::V6_2);
     driver.call(&srb(0, &TEST_UNIT_READY, 2, 0), &[]);
     let buffer = host.buffer(1);
-    let ids: Vec<u64> = (0..700).map(|_| driver.post(&transfer(0, false, 0, 512), &[Buffer { len: 512, ..buffer.clone() }])).collect();
+    let ids: Vec<u64> = (0..700)
+        .map(|_| driver.post(&transfer(0, false, 0, 512), &[Buffer { len: 512, ..buffer.clone() }]))
+        .collect();
     stuck.wait_for(1);
     stuck.release();
     for id in ids {

@@ -26,7 +26,10 @@ fn every_version_is_spoken_with_packets_of_its_size() {
             // The unit tells first that it is new.
             driver.call(&transfer(0, false, 0, 4096), &[buffer])
         };
-        assert_eq!((answer.srb().srb_status, answer.srb().data_transfer_length.get()), (srb_status::SUCCESS, 4096));
+        assert_eq!(
+            (answer.srb().srb_status, answer.srb().data_transfer_length.get()),
+            (srb_status::SUCCESS, 4096)
+        );
     }
 }
 
@@ -106,7 +109,10 @@ fn sub_channels_carry_commands_and_nothing_else() {
             first.packet_size = LONG_PACKET;
             first.call(&storage_packet(operation::QUERY_PROPERTIES), &[]);
             first.create_sub_channels(2);
-            assert_eq!(first.call(&storage_packet(operation::END_INITIALIZATION), &[]).status(), status::SUCCESS);
+            assert_eq!(
+                first.call(&storage_packet(operation::END_INITIALIZATION), &[]).status(),
+                status::SUCCESS
+            );
         } else {
             first.initialise(Version::V6_2);
             first.create_sub_channels(2);
