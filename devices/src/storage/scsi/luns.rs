@@ -47,6 +47,8 @@ pub fn absent(command: &Command<'_>) -> Reply {
             }
             let mut data = InquiryData::new_zeroed();
             data.device_type = device_type::ABSENT;
+            // Of an older unit Linux does not ask for the list of units.
+            data.version = 6;
             data.format = 2;
             data.additional_length = ADDITIONAL_LENGTH;
             Reply::data(command, cdb.allocation_length, data.as_bytes()[..SHORT].to_vec())
