@@ -1,16 +1,14 @@
 //! Commands that move blocks, and what is said of all that go through the engine when they have ended.
 
-use std::io;
-
 use super::super::operation::Handled;
 use super::super::protocol::cdb::{BYTCHK, BYTCHK_COMPARE, FUA, ModeSelect6, ModeSelect10, PROTECT, Unmap};
 use super::super::protocol::cdb::{Transfer10, WRITE_SAME_NDOB};
 use super::super::protocol::opcode;
 use super::super::requests::{Blocks, parse};
-use super::super::sense::{self, Sense};
+use super::super::sense::Sense;
 use super::super::unit::{Command, Reply};
 use super::ScsiDisk;
-use crate::disk::{DiskError, IoError, Request};
+use crate::disk::Request;
 
 impl ScsiDisk {
     /// READ (6), (10), (12), (16). FUA asks for what is on the medium: that is what is read in any case.
@@ -99,45 +97,5 @@ impl ScsiDisk {
                 u32::try_from(len).unwrap_or(u32::MAX)
             }
         })
-    }
-
-    /// What an initiator is told about a request that the engine has not done.
-    pub(super) fn failure(&self, command: &Command<'_>, error: &IoError) -> Sense {
-        let error = match error {
-            IoError::Disk(error) => error,
-            IoError::Miscompare(offset) => {
-                let lba = Blocks::of(command.cdb).map_or(0, |blocks| blocks.lba);
-                return sense::MISCOMPARE_DURING_VERIFY
-                    .at(lba.saturating_add(offset / u64::from(self.block)));
-            }
-            IoError::Aborted => return sense::COMMAND_ABORTED,
-        };
-        let lba = Blocks::of(command.cdb).map_or(0, |blocks| blocks.lba);
-        match error {
-            DiskError::OutOfRange { .. } => sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.at(lba),
-            DiskError::ReadOnly => sense::WRITE_PROTECTED,
-            DiskError::Damaged(_) => bad_medium(command.cdb, lba),
-            DiskError::Host(error) => match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                    sense::SPACE_ALLOCATION_FAILED
-                }
-                io::ErrorKind::OutOfMemory => sense::INTERNAL_TARGET_FAILURE,
-                _ => bad_medium(command.cdb, lba),
-            },
-        }
-    }
-}
-
-/// What a command says of a medium that failed it.
-fn bad_medium(cdb: &[u8], lba: u64) -> Sense {
-    match cdb.first().copied().unwrap_or(0) {
-        opcode::READ_6 | opcode::READ_10 | opcode::READ_12 | opcode::READ_16 => {
-            sense::UNRECOVERED_READ_ERROR.at(lba)
-        }
-        opcode::VERIFY_10 | opcode::VERIFY_12 | opcode::VERIFY_16 => sense::UNRECOVERED_READ_ERROR.at(lba),
-        opcode::WRITE_6 | opcode::WRITE_10 | opcode::WRITE_12 | opcode::WRITE_16 => {
-            sense::WRITE_ERROR.at(lba)
-        }
-        _ => sense::WRITE_ERROR,
     }
 }
