@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bitflags::bitflags;
 
 use super::protocol::cdb::{POWER_CONDITION, START};
+use super::reservation::Reservations;
 use super::sense::{self, Sense};
 use super::unit::{Fault, Initiator, Reset};
 
@@ -107,11 +108,17 @@ struct State {
     attentions: Attentions,
     /// Who holds the unit by RESERVE (6) or (10).
     reserved_by: Option<Initiator>,
+    persistent: Reservations,
 }
 
 impl State {
     fn permits(&self, initiator: Initiator, access: Access) -> bool {
-        access == Access::Any || self.reserved_by.is_none_or(|holder| holder == initiator)
+        let reserved = self.reserved_by.is_some_and(|holder| holder != initiator);
+        (!reserved || access == Access::Any) && self.persistent.permits(initiator, access)
+    }
+
+    fn check_unregistered(&self) -> Result<(), Fault> {
+        if self.persistent.registrants().next().is_some() { Err(Fault::Conflict) } else { Ok(()) }
     }
 
     fn closed(&self) -> u64 {
@@ -128,7 +135,7 @@ impl Default for Gate {
     /// Everybody must be told that the unit was switched on.
     fn default() -> Self {
         let attentions = Attentions([Attention::POWER_ON; Initiator::COUNT]);
-        let state = State { attentions, reserved_by: None };
+        let state = State { attentions, reserved_by: None, persistent: Reservations::default() };
         Gate { closed: AtomicU64::new(state.closed()), state: Mutex::new(state) }
     }
 }
@@ -171,9 +178,10 @@ impl Gate {
         });
     }
 
-    /// RESERVE (6) or (10).
+    /// RESERVE (6) or (10). Conflicts with any persistent registration (SPC-2 5.5.1).
     pub fn reserve(&self, initiator: Initiator) -> Result<(), Fault> {
         self.change(|state| {
+            state.check_unregistered()?;
             state.reserved_by = Some(initiator);
             Ok(())
         })
@@ -182,8 +190,25 @@ impl Gate {
     /// RELEASE (6) or (10): has no effect on the reservation of another.
     pub fn release(&self, initiator: Initiator) -> Result<(), Fault> {
         self.change(|state| {
+            state.check_unregistered()?;
             state.reserved_by = state.reserved_by.filter(|&holder| holder != initiator);
             Ok(())
+        })
+    }
+
+    /// Reads persistent reservations.
+    pub fn persistent_in<R>(&self, read: impl FnOnce(&Reservations) -> R) -> R {
+        self.change(|state| read(&state.persistent))
+    }
+
+    /// Changes persistent reservations. Conflicts with RESERVE, even the initiator's own.
+    pub fn persistent_out(
+        &self,
+        change: impl FnOnce(&mut Reservations, &mut Attentions) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.change(|State { attentions, reserved_by, persistent }| match reserved_by {
+            Some(_) => Err(Fault::Conflict),
+            None => change(persistent, attentions),
         })
     }
 

@@ -192,3 +192,31 @@ const NO_TIMEOUTS: [u8; 12] = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 fn cdb_len(len: usize) -> [u8; 2] {
     u16::try_from(len).unwrap_or(0).to_be_bytes()
 }
+
+/// Usage of the CDBs of READ and its kin, behind the opcode: address and length, and these flags.
+macro_rules! usage {
+    (6) => {
+        &[0x1F, 0xFF, 0xFF, 0xFF, 0]
+    };
+    (10, $flags:literal) => {
+        &[$flags, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0xFF, 0xFF, 0]
+    };
+    (12, $flags:literal) => {
+        &[$flags, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0]
+    };
+    (16, $flags:literal) => {
+        &[$flags, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0]
+    };
+}
+
+/// The opcode and its name.
+macro_rules! op {
+    ($name:ident) => {
+        ($crate::storage::scsi::protocol::opcode::$name, stringify!($name))
+    };
+    ($opcode:ident, $action:ident) => {
+        ($crate::storage::scsi::protocol::opcode::$opcode, stringify!($action))
+    };
+}
+
+pub(super) use {op, usage};

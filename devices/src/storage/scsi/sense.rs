@@ -79,6 +79,8 @@ pub const LOGICAL_UNIT_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalReques
 pub const INVALID_FIELD_IN_PARAMETER_LIST: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x00);
 /// The reservation to be released is of another type.
 pub const INVALID_RELEASE_OF_PERSISTENT_RESERVATION: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x04);
+/// What was asked for is of another kind of disc.
+pub const INCOMPATIBLE_FORMAT: Sense = Sense::new(SenseKey::IllegalRequest, 0x30, 0x02);
 /// There are no saved mode pages.
 pub const SAVING_PARAMETERS_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x39, 0x00);
 /// The guest itself locked the door.

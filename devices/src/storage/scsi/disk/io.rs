@@ -1,16 +1,14 @@
 //! Commands that move blocks, and what is said of all that go through the engine when they have ended.
 
-use std::io;
-
 use super::super::operation::Handled;
 use super::super::protocol::cdb::{BYTCHK, BYTCHK_COMPARE, FUA, ModeSelect6, ModeSelect10, PROTECT, Unmap};
 use super::super::protocol::cdb::{Transfer10, WRITE_SAME_NDOB};
 use super::super::protocol::opcode;
 use super::super::requests::{Blocks, parse};
-use super::super::sense::{self, Sense};
+use super::super::sense::Sense;
 use super::super::unit::{Command, Reply};
 use super::ScsiDisk;
-use crate::disk::{DiskError, IoError, Request};
+use crate::disk::Request;
 
 impl ScsiDisk {
     /// READ (6), (10), (12), (16). FUA asks for what is on the medium: that is what is read in any case.
@@ -100,6 +98,7 @@ impl ScsiDisk {
             }
         })
     }
+<<<<<<< HEAD
 
     /// What an initiator is told about a request that the engine has not done.
     pub(super) fn failure(&self, command: &Command<'_>, error: &IoError) -> Sense {
@@ -142,4 +141,6 @@ fn bad_medium(cdb: &[u8], lba: u64) -> Sense {
         }
         _ => sense::WRITE_ERROR,
     }
+=======
+>>>>>>> scsi
 }

@@ -7,6 +7,7 @@
 //! | `provision` | UNMAP, WRITE SAME |
 //! | `pages` | INQUIRY, READ CAPACITY |
 //! | `mode` | MODE SENSE, MODE SELECT |
+//! | `persistent` | PERSISTENT RESERVE IN, OUT |
 //! | `admin` | all others |
 //!
 //! READ and WRITE take no lock and allocate nothing: what they need is fixed but for the write cache's bit, and the
@@ -16,6 +17,7 @@ mod admin;
 mod io;
 mod mode;
 mod pages;
+mod persistent;
 mod provision;
 mod table;
 
@@ -23,6 +25,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::failure::failure;
 use super::gate::Gate;
 use super::identity::Identity;
 use super::requests::Blocks;
@@ -107,7 +110,7 @@ impl Unit for ScsiDisk {
     fn finish(&self, command: &Command<'_>, outcome: Result<(), IoError>) -> Reply {
         match outcome {
             Ok(()) => Reply::moved(self.moved(command).min(command.data_len)),
-            Err(error) => Reply::check(self.failure(command, &error)),
+            Err(error) => Reply::check(failure(command.cdb, &error, self.block)),
         }
     }
 

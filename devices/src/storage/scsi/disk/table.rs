@@ -1,37 +1,15 @@
 //! The commands of a disk.
 
 use super::super::gate::Access::{Any, Free, Read, Removal, StartStop, Unreserved, Write};
-use super::super::operation::{Operation, Operations};
-use super::super::protocol::{action, opcode};
+use super::super::operation::{Operation, Operations, op, usage};
+use super::super::protocol::action;
 use super::ScsiDisk;
 
-/// Usage of the CDBs of READ and its kin, behind the opcode: address and length, and these flags.
-macro_rules! usage {
-    (6) => {
-        &[0x1F, 0xFF, 0xFF, 0xFF, 0]
-    };
-    (10, $flags:literal) => {
-        &[$flags, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0xFF, 0xFF, 0]
-    };
-    (12, $flags:literal) => {
-        &[$flags, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0]
-    };
-    (16, $flags:literal) => {
-        &[$flags, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0]
-    };
-}
+pub(super) static OPERATIONS: Operations<ScsiDisk> = Operations::new(LIST);
 
-/// The opcode and its name.
-macro_rules! op {
-    ($name:ident) => {
-        (opcode::$name, stringify!($name))
-    };
-    ($opcode:ident, $action:ident) => {
-        (opcode::$opcode, stringify!($action))
-    };
-}
-
-pub(super) const OPERATIONS: Operations<ScsiDisk> = Operations::new(LIST);
+/// Usage of PERSISTENT RESERVE IN and OUT.
+const PR_IN: &[u8] = &[0x1F, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0];
+const PR_OUT: &[u8] = &[0x1F, 0xFF, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0];
 
 #[rustfmt::skip]
 const LIST: &[Operation<ScsiDisk>] = {
@@ -62,6 +40,26 @@ const LIST: &[Operation<ScsiDisk>] = {
         Op::new(op!(RESERVE_10), &[0; 9], Unreserved, D::reserve),
         Op::new(op!(RELEASE_10), &[0; 9], Any, D::release),
         Op::new(op!(MODE_SENSE_10), &[0x08, 0xFF, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0], Read, D::mode_sense),
+        Op::new(op!(PERSISTENT_RESERVE_IN, READ_KEYS), PR_IN, Unreserved, D::persistent_reserve_in)
+            .action(action::READ_KEYS),
+        Op::new(op!(PERSISTENT_RESERVE_IN, READ_RESERVATION), PR_IN, Unreserved, D::persistent_reserve_in)
+            .action(action::READ_RESERVATION),
+        Op::new(op!(PERSISTENT_RESERVE_IN, REPORT_CAPABILITIES), PR_IN, Unreserved, D::persistent_reserve_in)
+            .action(action::REPORT_CAPABILITIES),
+        Op::new(op!(PERSISTENT_RESERVE_IN, READ_FULL_STATUS), PR_IN, Unreserved, D::persistent_reserve_in)
+            .action(action::READ_FULL_STATUS),
+        Op::new(op!(PERSISTENT_RESERVE_OUT, REGISTER), PR_OUT, Unreserved, D::persistent_reserve_out)
+            .action(action::REGISTER),
+        Op::new(op!(PERSISTENT_RESERVE_OUT, RESERVE), PR_OUT, Unreserved, D::persistent_reserve_out)
+            .action(action::RESERVE),
+        Op::new(op!(PERSISTENT_RESERVE_OUT, RELEASE), PR_OUT, Unreserved, D::persistent_reserve_out)
+            .action(action::RELEASE),
+        Op::new(op!(PERSISTENT_RESERVE_OUT, CLEAR), PR_OUT, Unreserved, D::persistent_reserve_out)
+            .action(action::CLEAR),
+        Op::new(op!(PERSISTENT_RESERVE_OUT, PREEMPT), PR_OUT, Unreserved, D::persistent_reserve_out)
+            .action(action::PREEMPT),
+        Op::new(op!(PERSISTENT_RESERVE_OUT, REGISTER_AND_IGNORE_EXISTING_KEY), PR_OUT, Unreserved, D::persistent_reserve_out)
+            .action(action::REGISTER_AND_IGNORE_EXISTING_KEY),
         Op::new(op!(READ_16), usage!(16, 0x18), Read, D::read),
         Op::new(op!(WRITE_16), usage!(16, 0x18), Write, D::write),
         Op::new(op!(WRITE_AND_VERIFY_16), usage!(16, 0x12), Write, D::write_and_verify),

@@ -56,6 +56,10 @@ pub const LOAD_EJECT: u8 = 0x02;
 pub const NO_FLUSH: u8 = 0x04;
 /// START STOP UNIT: a power condition, bits 7 to 4.
 pub const POWER_CONDITION: u8 = 0xF0;
+/// READ TOC: addresses as minutes, seconds, frames.
+pub const MSF: u8 = 0x02;
+/// GET EVENT STATUS NOTIFICATION: answer at once.
+pub const POLLED: u8 = 0x01;
 
 cdbs! {
     /// READ (6), WRITE (6).
@@ -226,6 +230,76 @@ cdbs! {
         reserved: [u8; 2],
         /// Bytes of the parameters.
         length: U32,
+    }
+    /// READ TOC/PMA/ATIP.
+    ReadToc: 10 {
+        /// [`MSF`].
+        flags: u8,
+        /// Low 4 bits: which format.
+        format: u8,
+        /// Always 0.
+        reserved: [u8; 3],
+        /// Where the list starts.
+        first_track: u8,
+        /// Bytes that the initiator has room for.
+        allocation_length: U16,
+    }
+    /// GET CONFIGURATION.
+    GetConfiguration: 10 {
+        /// Low 2 bits: which features.
+        request: u8,
+        /// The first of them.
+        first_feature: U16,
+        /// Always 0.
+        reserved: [u8; 3],
+        /// Bytes that the initiator has room for.
+        allocation_length: U16,
+    }
+    /// GET EVENT STATUS NOTIFICATION.
+    GetEventStatusNotification: 10 {
+        /// [`POLLED`].
+        flags: u8,
+        /// Always 0.
+        reserved: [u8; 2],
+        /// A bit for each class of events.
+        classes: u8,
+        /// Always 0.
+        reserved2: [u8; 2],
+        /// Bytes that the initiator has room for.
+        allocation_length: U16,
+    }
+    /// READ DISC INFORMATION.
+    ReadDiscInformation: 10 {
+        /// Low 3 bits: which information.
+        data_type: u8,
+        /// Always 0.
+        reserved: [u8; 5],
+        /// Bytes that the initiator has room for.
+        allocation_length: U16,
+    }
+    /// READ DVD STRUCTURE.
+    ReadDvdStructure: 12 {
+        /// Low 4 bits: 0 for a DVD.
+        media_type: u8,
+        /// Depends on the format.
+        address: U32,
+        /// Which layer.
+        layer: u8,
+        /// Which structure.
+        format: u8,
+        /// Bytes that the initiator has room for.
+        allocation_length: U16,
+        /// Nothing that is used.
+        agid: u8,
+    }
+    /// MECHANISM STATUS.
+    MechanismStatus: 12 {
+        /// Always 0.
+        reserved: [u8; 7],
+        /// Bytes that the initiator has room for.
+        allocation_length: U16,
+        /// Always 0.
+        reserved2: u8,
     }
     /// REPORT LUNS.
     ReportLuns: 12 {

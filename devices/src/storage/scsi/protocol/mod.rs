@@ -1,13 +1,16 @@
 //! SCSI as it lies on the wire: opcodes, command descriptor blocks, and the data of replies. Numbers are big-endian.
 //!
-//! CDBs are in [`cdb`], mode pages in [`mode`], vital product data in [`vpd`], the data of the drives in [`mmc`].
+//! CDBs are in [`cdb`], mode pages in [`mode`], vital product data in [`vpd`], and
+//! so on.
 //! Source: SPC-4 r37, SBC-3 r36, MMC-6 r2, where not said otherwise.
 
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub mod cdb;
+pub mod mmc;
 pub mod mode;
+pub mod reservation;
 pub mod vpd;
 
 /// Who makes the units: INQUIRY's vendor.
