@@ -10,6 +10,7 @@
 //! | `lock` | locks on image files |
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
+//! | `vhd` | VHD, fixed and dynamic |
 //! | `space` | zeroes and holes on the host |
 
 mod format;
@@ -19,6 +20,7 @@ mod open;
 mod parents;
 mod raw;
 mod space;
+mod vhd;
 
 pub use format::{Format, UnknownFormat};
 pub use image::{Access, DiskError, Extent, Geometry, Image, Place, Zeroing};
@@ -26,3 +28,4 @@ pub use lock::{Holder, LockError};
 pub use open::{FileError, OpenError, OpenOptions, OpenReason};
 pub use parents::{Parent, ParentError, ParentRules, Parents};
 pub use raw::Raw;
+pub use vhd::{Vhd, VhdOptions};
