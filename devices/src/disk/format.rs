@@ -56,11 +56,7 @@ const FORMATS: [Row; 5] = [
         format: Format::Vhd,
         name: "vhd",
         extensions: &["vhd"],
-        // Old writers left a footer of 511 bytes.
-        signature: Some(Signature {
-            bytes: b"conectix",
-            at: &[SeekFrom::End(-512), SeekFrom::End(-511), START],
-        }),
+        signature: Some(Signature { bytes: b"conectix", at: &[SeekFrom::End(-512), START] }),
     },
     Row {
         format: Format::Qcow2,
@@ -192,7 +188,6 @@ mod tests {
         file.set_len(4096).unwrap();
         for (bytes, at, format) in [
             (b"conectix".as_slice(), 4096 - 512, Format::Vhd),
-            (b"conectix", 4096 - 511, Format::Vhd),
             (b"conectix", 0, Format::Vhd),
             (b"vhdxfile", 0, Format::Vhdx),
             (b"QFI\xfb", 0, Format::Qcow2),

@@ -18,6 +18,7 @@ use super::image::{Access, DiskError, Image};
 use super::lock::{LockError, lock};
 use super::parents::{ParentRules, Parents};
 use super::raw::Raw;
+use super::vhd::Vhd;
 
 /// Which image to open, and how.
 #[derive(Clone, Debug)]
@@ -110,23 +111,21 @@ impl OpenOptions {
     /// # Errors
     /// [`OpenError`].
     pub fn open(&self) -> Result<Box<dyn Image>, OpenError> {
-        self.try_open().map_err(|reason| OpenError { path: self.path.clone(), reason })
+        Ok(self.open_known()?.0.into_image())
     }
 
-    fn try_open(&self) -> Result<Box<dyn Image>, OpenReason> {
-        let (file, format) = self.file()?;
-        let _parents = Parents::new(&self.path, &self.parents).map_err(FileError::Host)?;
-        Ok(match format {
-            Format::Raw => Box::new(Raw::disk(file, self.read_only)?),
-            Format::Iso => Box::new(Raw::medium(file)?),
-            Format::Vhdx | Format::Vhd | Format::Qcow2 => {
-                return Err(DiskError::Unsupported(format!("The format {format} is not supported")).into());
-            }
-        })
+    /// Opens and locks it; what it is stays known.
+    pub(super) fn open_known(&self) -> Result<(Opened, Format), OpenError> {
+        let open = || {
+            let (file, format) = self.file()?;
+            let parents = Parents::new(&self.path, &self.parents).map_err(FileError::Host)?;
+            Ok((Opened::new(format, file, self.read_only, &parents)?, format))
+        };
+        open().map_err(|reason| OpenError { path: self.path.clone(), reason })
     }
 
     /// The file, locked, and what it is.
-    pub(super) fn file(&self) -> Result<(File, Format), OpenReason> {
+    fn file(&self) -> Result<(File, Format), OpenReason> {
         let by_name = Format::of_name(&self.path);
         let media = self.format.or(by_name) == Some(Format::Iso);
         let access = if self.read_only || media { Access::Read } else { Access::Write };
@@ -149,6 +148,41 @@ impl OpenOptions {
             },
             _ if format.signs(file).map_err(FileError::Host)? => Ok(()),
             _ => Err(OpenReason::Disagrees { wanted: format, found: found()? }),
+        }
+    }
+}
+
+/// An image whose format is still known.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Raw(Raw),
+    Vhd(Vhd),
+}
+
+impl Opened {
+    /// Takes a file, which is locked, as an image of some format.
+    pub fn new(format: Format, file: File, read_only: bool, _parents: &Parents) -> Result<Self, DiskError> {
+        Ok(match format {
+            Format::Raw => Opened::Raw(Raw::disk(file, read_only)?),
+            Format::Iso => Opened::Raw(Raw::medium(file)?),
+            Format::Vhd => Opened::Vhd(Vhd::open(file, read_only)?),
+            Format::Vhdx | Format::Qcow2 => {
+                return Err(DiskError::Unsupported(format!("The format {format} is not supported")));
+            }
+        })
+    }
+
+    pub fn image(&self) -> &dyn Image {
+        match self {
+            Opened::Raw(raw) => raw,
+            Opened::Vhd(vhd) => vhd,
+        }
+    }
+
+    fn into_image(self) -> Box<dyn Image> {
+        match self {
+            Opened::Raw(raw) => Box::new(raw),
+            Opened::Vhd(vhd) => Box::new(vhd),
         }
     }
 }

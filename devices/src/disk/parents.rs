@@ -82,6 +82,11 @@ impl Parents {
         Ok(Parents { directory: directory_of(&image), rules: rules.clone(), depth: 0 })
     }
 
+    /// For an image that has none.
+    pub(super) fn none() -> Self {
+        Parents { directory: PathBuf::new(), rules: ParentRules::default(), depth: CHAIN_MAX }
+    }
+
     /// Opens the first of these names that is there. Relative ones are seen from the image's directory.
     ///
     /// # Errors

@@ -35,6 +35,17 @@ pub(super) fn zero(file: &File, offset: u64, len: u64, how: Zeroing) -> io::Resu
     write_zeroes(file, offset, len)
 }
 
+/// Takes space for a range at a file's end, which reads as 0 then.
+pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, len)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeroes(file, offset, len),
+        done => Ok(done?),
+    }
+}
+
 fn write_zeroes(file: &File, mut offset: u64, mut len: u64) -> io::Result<()> {
     while len > 0 {
         let now = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROES.len());

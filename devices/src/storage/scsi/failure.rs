@@ -20,7 +20,7 @@ pub(super) fn failure(cdb: &[u8], error: &IoError, block: u32) -> Sense {
     match error {
         DiskError::OutOfRange { .. } => sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.at(lba),
         DiskError::ReadOnly => sense::WRITE_PROTECTED,
-        DiskError::Damaged(_) => bad_medium(cdb, lba),
+        DiskError::Damaged(_) | DiskError::Unsupported(_) | DiskError::Parent(_) => bad_medium(cdb, lba),
         DiskError::Host(error) => match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 sense::SPACE_ALLOCATION_FAILED
