@@ -5,7 +5,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `image` | the trait of formats |
+//! | [`vhdx`] | VHDX files |
 
 mod image;
+pub mod vhdx;
 
 pub use image::{Access, DiskError, Extent, Geometry, Image, Place, Zeroing};
