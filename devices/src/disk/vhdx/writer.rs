@@ -39,9 +39,18 @@ pub(super) struct Writer {
     gaps: Vec<Span>,
     /// Places of blocks that are not present but were: they are theirs until the image is opened anew. By the index
     /// in the BAT.
-    kept: BTreeMap<u64, u64>,
+    kept: BTreeMap<u64, Kept>,
     /// Pages that are in the log and not in the file.
     dirty: BTreeSet<PageId>,
+}
+
+/// A place that waits for its block.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    place: u64,
+    /// It has been 0 ever since the block was freed or the place was new: a loss of power cannot bring back more
+    /// than the block held until then.
+    clean: bool,
 }
 
 /// A page of the file's structure. Sector bitmaps come first: they are seen before the block that needs them.
@@ -164,10 +173,13 @@ impl Writer {
 
     /// The place that is to be an entry's. It reads as 0. The entry keeps it, whatever becomes of the change.
     fn place(&mut self, vhdx: &Vhdx, index: u64, len: u64) -> Result<u64, DiskError> {
-        if let Some(place) = self.kept.get(&index) {
+        if let Some(Kept { place, clean }) = self.kept.get(&index).copied() {
             // A write that was on its way when the block was freed may have come since.
-            medium::free(&*vhdx.medium, *place, len)?;
-            return Ok(*place);
+            medium::free(&*vhdx.medium, place, len)?;
+            if !clean {
+                self.sync(vhdx)?;
+            }
+            return Ok(place);
         }
         let place = match self.gaps.iter_mut().find(|gap| gap.len >= len) {
             Some(gap) => {
@@ -181,7 +193,7 @@ impl Writer {
                 self.end - len
             }
         };
-        self.kept.insert(index, place);
+        self.kept.insert(index, Kept { place, clean: true });
         Ok(place)
     }
 
@@ -271,14 +283,19 @@ impl Writer {
         let pages = self.dirty_pages(vhdx)?;
         let Some(log) = &mut self.log else { return Ok(()) };
         log.prepare_step(&*vhdx.medium)?;
-        if let Err(error) = vhdx.medium.sync() {
-            self.fail(vhdx);
-            return Err(error.into());
-        }
+        self.sync(vhdx)?;
+        let Some(log) = &mut self.log else { return Ok(()) };
         log.synced(&*vhdx.medium, &pages, self.end)?;
         vhdx.log_wants_flush.store(log.wants_step(), Ordering::Release);
         self.dirty.clear();
         Ok(())
+    }
+
+    fn sync(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
+        vhdx.medium.sync().map_err(|error| {
+            self.fail(vhdx);
+            error.into()
+        })
     }
 
     fn dirty_pages(&self, vhdx: &Vhdx) -> Result<Pages, DiskError> {
@@ -417,10 +434,11 @@ impl Vhdx {
         if self.log_wants_flush.load(Ordering::Acquire) {
             return self.lock().step(self);
         }
-        self.medium.sync().map_err(|error| {
+        let synced = self.medium.sync();
+        if synced.is_err() {
             self.lock().fail(self);
-            error.into()
-        })
+        }
+        Ok(synced?)
     }
 
     /// Brings all into the file and marks it as not in use. A later write marks it again. Dropping the image does
@@ -466,13 +484,10 @@ impl Batch {
     fn commit(&mut self, vhdx: &Vhdx, writer: &mut Writer) -> Result<(), DiskError> {
         writer.commit(vhdx, &std::mem::take(&mut self.change))?;
         let freed = std::mem::take(&mut self.freed);
-        writer.kept.extend(freed.iter().copied());
-        for (_, place) in freed {
-            match vhdx.medium.punch(place, vhdx.layout.block_size) {
-                // The block reads as 0 all the same, and is made 0 before it is used again.
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                done => done?,
-            }
+        for (index, place) in freed {
+            // The block reads as 0 already, and will be made 0 before it is used again.
+            let clean = vhdx.medium.punch(place, vhdx.layout.block_size).is_ok();
+            writer.kept.insert(index, Kept { place, clean });
         }
         Ok(())
     }
