@@ -13,6 +13,7 @@
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
 //! | `vhd` | VHD, fixed and dynamic |
+//! | [`vhdx`] | VHDX: fixed, dynamic and differencing |
 //! | `space` | zeroes and holes on the host |
 //! | `memory` | a RAM disk, for tests and benches |
 //! | `disk` | a disk: image, cache mode, limits, counters |
@@ -38,6 +39,7 @@ mod queue;
 mod raw;
 mod space;
 mod vhd;
+pub mod vhdx;
 
 pub use convert::{ConvertError, Converted, convert};
 pub use copy::CopyError;
