@@ -13,8 +13,11 @@
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
 //! | `vhd` | VHD, fixed and dynamic |
+//! | [`vhdx`] | VHDX: fixed, dynamic, differencing |
+//! | `chain` | VHDX files and their parents |
 //! | `space` | zeroes and holes on the host |
 
+mod chain;
 mod convert;
 mod copy;
 mod create;
@@ -27,6 +30,7 @@ mod parents;
 mod raw;
 mod space;
 mod vhd;
+pub mod vhdx;
 
 pub use convert::{ConvertError, Converted, convert};
 pub use copy::CopyError;
