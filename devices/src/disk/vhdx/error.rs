@@ -48,7 +48,8 @@ impl From<VhdxError> for DiskError {
         match error {
             VhdxError::Host(error) => DiskError::Host(error),
             VhdxError::Damaged(what) => DiskError::Damaged(what),
-            other => DiskError::Damaged(other.to_string()),
+            VhdxError::NotVhdx => DiskError::Damaged(VhdxError::NotVhdx.to_string()),
+            other => DiskError::Unsupported(other.to_string()),
         }
     }
 }
