@@ -14,7 +14,7 @@ use super::log::{self, Step};
 use super::medium::{self, Medium, Replayed};
 use super::metadata::{Layout, Metadata};
 use super::protocol::{BlockState, offset};
-use super::region::{Regions, Span};
+use super::region::{Regions, Span, Taken};
 use super::writer::Writer;
 use crate::guid::Guid;
 
@@ -142,10 +142,11 @@ impl Vhdx {
             files.clear();
         }
         let regions = Regions::read(&*medium)?;
+        let places = fixed_places(&headers, &regions)?;
         let metadata = Metadata::read(&*medium, regions.metadata)?;
         let layout = metadata.layout();
         let bat = Bat::read(&*medium, layout, regions.bat)?;
-        let taken = bat.verify(medium.len()?, &fixed_places(&headers, &regions))?;
+        let taken = bat.verify(medium.len()?, &places)?;
         let parent = match &metadata.parent {
             Some(locator) => Some(open_parent(locator, &metadata, depth, parent)?),
             None => None,
@@ -319,11 +320,13 @@ fn push(extents: &mut Vec<Extent>, first: usize, place: Place, len: u64) {
 }
 
 /// What is taken besides blocks.
-pub(super) fn fixed_places(headers: &Headers, regions: &Regions) -> Vec<Span> {
+pub(super) fn fixed_places(headers: &Headers, regions: &Regions) -> Result<Vec<Span>, VhdxError> {
     let (start, len) = headers.log();
     let mut places = vec![Span { start: 0, len: offset::END }, Span { start, len }];
     places.extend_from_slice(&regions.all);
-    places
+    Taken::new(places.clone())
+        .map_err(|span| damaged(format!("what is at {} is there twice", span.start)))?;
+    Ok(places)
 }
 
 fn replay(
