@@ -198,7 +198,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// A name that is no device, of those to be traced.
-    #[error("Cannot trace the packets of {0:?}; devices are {list}, or all", list = DEVICES.join(", "))]
+    #[error("Cannot trace the packets of {0:?}; devices are {list}, scsi0 and so on, or all", list = DEVICES.join(", "))]
     UnknownTracedDevice(String),
 }
 
@@ -351,10 +351,15 @@ fn place(disks: Vec<DiskOptions>, dvds: Vec<DvdOptions>) -> Result<Vec<UnitConfi
         let (controller, lun) = unit.wish();
         let place = Place::find(controller, lun, &taken)?;
         taken.insert(place);
-        placed.push(UnitConfig { place, unit });
+        placed.push(UnitConfig::new(place, unit));
     }
     placed.sort_by_key(|unit| unit.place);
     Ok(placed)
+}
+
+/// Whether a device can have this name: a controller comes with its first disk, which may be later.
+fn is_device(name: &str) -> bool {
+    DEVICES.contains(&name) || (0..=u8::MAX).any(|number| name == devices::storage::name(number))
 }
 
 fn check_trace(
@@ -373,7 +378,7 @@ fn check_trace(
     let packets = match packets {
         None => TracedPackets::None,
         Some(names) if names == [ALL_DEVICES] => TracedPackets::All,
-        Some(names) => match names.iter().find(|name| !DEVICES.contains(&name.as_str())) {
+        Some(names) => match names.iter().find(|name| !is_device(name)) {
             Some(name) => return Err(ConfigError::UnknownTracedDevice(name.clone())),
             None => TracedPackets::Of(names.into_iter().collect()),
         },

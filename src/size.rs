@@ -29,7 +29,7 @@ pub struct BlockSize(pub u32);
 
 /// Bytes a second.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
+#[serde(try_from = "String", into = "String")]
 pub struct Bandwidth(pub u64);
 
 /// Why a size is none.
@@ -128,6 +128,16 @@ impl TryFrom<String> for MemorySize {
     }
 }
 
+/// As it would be read again.
+impl From<Bandwidth> for String {
+    fn from(Bandwidth(bytes): Bandwidth) -> Self {
+        let units = [(1 << 40, 'T'), (1 << 30, 'G'), (MIB, 'M'), (KIB, 'K')];
+        let whole = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
+        let (unit, letter) = whole.unwrap_or((KIB, 'K'));
+        format!("{}{letter}", bytes / unit)
+    }
+}
+
 impl TryFrom<String> for Bandwidth {
     type Error = SizeError;
 
@@ -175,6 +185,9 @@ mod tests {
         assert_eq!("64T".parse(), Ok(DiskSize(64 << 40)));
         assert_eq!("65T".parse::<DiskSize>().unwrap_err().to_string(), "65T is too much; the most is 64T");
         assert_eq!("512K".parse(), Ok(BlockSize(512 << 10)));
+        for text in ["64K", "1536K", "3M", "1T"] {
+            assert_eq!(String::from(text.parse::<Bandwidth>().unwrap()), text);
+        }
         assert_eq!("0G".parse::<FileSize>().unwrap_err().to_string(), "0G is too little; the least is 1M");
     }
 }

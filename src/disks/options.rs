@@ -20,10 +20,10 @@ pub struct DiskOptions {
     /// Image file or block device.
     pub path: PathBuf,
     /// Controller; 0 unless it is said.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<u8>,
     /// LUN; the first free one unless it is said.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lun: Option<u8>,
     /// The guest may not write to it.
     #[serde(default)]
@@ -59,10 +59,10 @@ pub struct DvdOptions {
     #[serde(default)]
     pub path: Option<PathBuf>,
     /// Controller; 0 unless it is said.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<u8>,
     /// LUN; the first free one unless it is said.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lun: Option<u8>,
 }
 
@@ -85,6 +85,20 @@ pub struct UnitConfig {
     /// What it is.
     #[serde(flatten)]
     pub unit: Unit,
+}
+
+impl UnitConfig {
+    /// A unit whose place was found; what the user wished of it is done with.
+    #[must_use]
+    pub fn new(place: Place, mut unit: Unit) -> Self {
+        match &mut unit {
+            Unit::Disk(DiskOptions { controller, lun, .. })
+            | Unit::Dvd(DvdOptions { controller, lun, .. }) => {
+                (*controller, *lun) = (None, None);
+            }
+        }
+        UnitConfig { place, unit }
+    }
 }
 
 impl Unit {
@@ -141,7 +155,7 @@ impl From<FormatName> for String {
 }
 
 /// What is wrong with the words for a disk.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum OptionError {
     /// A word that means nothing.
     #[error("{0:?} is no option of {1}")]

@@ -23,7 +23,7 @@ fn a_disk_in_all_its_words() {
     let toml = "path = 'a,b.vhdx'\ncontroller = 1\nlun = 2\nreadonly = true\ncache = 'none'\nformat = 'vhdx'\n\
                 iops = 100\nbandwidth = '10M'\nserial = 'S 1'\nsector = 4096\nparents = ['/a', '/b']";
     assert_eq!(toml::from_str(toml), Ok(disk.clone()));
-    let unit = UnitConfig { place: Place { controller: 1, lun: 2 }, unit: Unit::Disk(disk) };
+    let unit = UnitConfig::new(Place { controller: 1, lun: 2 }, Unit::Disk(disk));
     let json = serde_json::to_value(unit).unwrap();
     for (key, value) in [("controller", "1"), ("lun", "2"), ("kind", "\"disk\""), ("cache", "\"none\"")] {
         assert_eq!(json[key].to_string(), value);

@@ -19,7 +19,7 @@ pub struct Place {
 }
 
 /// Why a place cannot be had.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlaceError {
     /// Not two numbers.
     #[error("{0:?} is no place of a disk; write CONTROLLER:LUN, for instance 0:1")]

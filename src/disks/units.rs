@@ -84,7 +84,7 @@ pub enum UnitError {
 }
 
 /// A disk or drive as tables show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskRow {
     /// Number of the controller.
     pub controller: u8,
@@ -234,6 +234,14 @@ impl Disks {
         self.units.iter().map(|(&place, mounted)| mounted.row(place)).collect()
     }
 
+    /// One disk or drive.
+    ///
+    /// # Errors
+    /// [`UnitError::Absent`].
+    pub fn row(&self, place: Place) -> Result<DiskRow, UnitError> {
+        self.units.get(&place).map(|mounted| mounted.row(place)).ok_or(UnitError::Absent(place))
+    }
+
     fn drive(&mut self, place: Place) -> Result<(&mut Option<PathBuf>, &Arc<Dvd>), UnitError> {
         match self.units.get_mut(&place) {
             None => Err(UnitError::Absent(place)),
@@ -319,3 +327,7 @@ fn insert(drive: &Dvd, path: &Path) -> Result<(), UnitError> {
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+#[path = "units_tests.rs"]
+mod tests;
