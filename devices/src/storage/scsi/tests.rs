@@ -1,9 +1,12 @@
 //! A guest's commands and what it is answered.
 
+mod any;
 mod boot;
 mod disk;
+mod dvd;
 mod luns;
 mod mode;
+mod reservations;
 
 use std::sync::Arc;
 
