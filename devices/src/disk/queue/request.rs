@@ -90,6 +90,14 @@ impl Request {
         }
     }
 
+    /// Whether the disk holds other bytes afterwards.
+    pub(super) fn changes(&self) -> bool {
+        match self {
+            Request::Write { .. } | Request::Zero { .. } | Request::Unmap(_) | Request::Fill { .. } => true,
+            Request::Read { .. } | Request::Flush | Request::Compare { .. } => false,
+        }
+    }
+
     /// The bytes of the disk that it is about, if they are one range.
     pub(super) fn range(&self) -> Option<(u64, u64)> {
         match *self {

@@ -16,6 +16,8 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
@@ -145,11 +147,19 @@ impl Ring {
         Ok(true)
     }
 
-    /// Waits for a part to end.
+    /// Waits for a part to end; may return for nothing.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         match self.ring.submit_and_wait(1) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => Ok(()),
+                // The kernel is short of memory.
+                io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy => {
+                    thread::sleep(Duration::from_millis(1));
+                    Ok(())
+                }
+                _ => Err(error),
+            },
         }
     }
 

@@ -118,6 +118,9 @@ impl Work {
             let text = format!("{len} bytes at {offset} are not whole sectors of {sector} bytes");
             Err(DiskError::Host(io::Error::new(io::ErrorKind::InvalidInput, text)))
         };
+        if geometry.read_only && self.request.changes() {
+            return Err(DiskError::ReadOnly);
+        }
         match &self.request {
             Request::Unmap(ranges) => ranges.iter().copied().try_for_each(check),
             request => request.range().map_or(Ok(()), check),

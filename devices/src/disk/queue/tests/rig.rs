@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 use vmm_sys_util::tempfile::TempFile;
 
 use crate::disk::queue::{Engine, IoError, Queue, Request, Tag};
@@ -20,7 +20,7 @@ use crate::mem::{GuestRam, PAGE_SIZE, Pieces};
 /// Bytes of an image's block.
 pub(super) const BLOCK: u64 = 16 << 10;
 /// Bytes of a test's image.
-pub(super) const SIZE: u64 = 64 * BLOCK;
+pub(super) const SIZE: u64 = 512 * BLOCK;
 /// Guest memory of a test, pages.
 pub(super) const PAGES: u64 = 2048;
 
@@ -40,14 +40,15 @@ pub(super) struct Says {
     pub(super) flushes: AtomicU64,
     /// Writes of the format's own wait while a test holds it.
     pub(super) gate: Mutex<()>,
+    /// Those that have begun, and ended.
+    pub(super) began: AtomicU64,
+    pub(super) ended: AtomicU64,
     pub(super) panics: AtomicBool,
-    pub(super) sector: u32,
 }
 
 impl Blocks {
     pub(super) fn new(file: File) -> Self {
-        let says = Says { sector: 512, ..Says::default() };
-        Blocks { files: vec![file], places: Mutex::default(), says }
+        Blocks { files: vec![file], places: Mutex::default(), says: Says::default() }
     }
 
     /// In a file of its own, which is gone with it.
@@ -78,7 +79,7 @@ impl Image for Blocks {
     fn geometry(&self) -> Geometry {
         Geometry {
             size: SIZE,
-            logical_sector: self.says.sector,
+            logical_sector: 512,
             physical_sector: 4096,
             read_only: false,
             unmap_granularity: Some(512),
@@ -102,6 +103,7 @@ impl Image for Blocks {
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         assert!(!self.says.panics.load(Ordering::Relaxed), "a format's mistake");
+        self.says.began.fetch_add(1, Ordering::SeqCst);
         let _gate = self.says.gate.lock();
         let mut rest = bytes;
         for (block, skip, len) in Self::split(offset, bytes.len() as u64) {
@@ -116,6 +118,7 @@ impl Image for Blocks {
             places.insert(block, place);
             rest = later;
         }
+        self.says.ended.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -125,7 +128,7 @@ impl Image for Blocks {
 
     fn flush(&self) -> Result<(), DiskError> {
         self.says.flushes.fetch_add(1, Ordering::Relaxed);
-        Ok(self.files[0].sync_data()?)
+        Ok(())
     }
 
     fn extents(&self, offset: u64, len: u64, access: Access, extents: &mut Vec<Extent>) -> bool {
@@ -151,6 +154,46 @@ impl Image for Blocks {
 
     fn flush_is_sync(&self) -> bool {
         self.says.flush_is_sync.load(Ordering::Relaxed)
+    }
+}
+
+/// A file, byte for byte.
+#[derive(Debug)]
+pub(super) struct Flat(pub(super) [File; 1]);
+
+impl Image for Flat {
+    fn geometry(&self) -> Geometry {
+        let (logical_sector, physical_sector) = (512, 512);
+        Geometry {
+            size: SIZE,
+            logical_sector,
+            physical_sector,
+            read_only: false,
+            unmap_granularity: None,
+            id: None,
+        }
+    }
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), DiskError> {
+        panic!("all is in extents")
+    }
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), DiskError> {
+        panic!("all is in extents")
+    }
+    fn zero(&self, _: u64, _: u64, _: Zeroing) -> Result<(), DiskError> {
+        panic!("no test asks for it")
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        panic!("a flush is fdatasync")
+    }
+    fn extents(&self, offset: u64, len: u64, _: Access, extents: &mut Vec<Extent>) -> bool {
+        extents.push(Extent { place: Place::File { file: 0, offset }, len });
+        true
+    }
+    fn files(&self) -> &[File] {
+        &self.0
+    }
+    fn flush_is_sync(&self) -> bool {
+        true
     }
 }
 
@@ -229,7 +272,6 @@ impl Rig {
     /// Sleeps until a descriptor is readable, as a channel does.
     pub(super) fn sleep(&mut self) {
         let fds = self.queue.wake_fds();
-        // SAFETY-free: the descriptors are the queue's and outlive the call.
         let fds: Vec<_> = fds.into_iter().map(borrow).collect();
         let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let patience = Duration::from_secs(20).try_into().unwrap();
@@ -262,13 +304,20 @@ impl Rig {
     }
 
     pub(super) fn poke(&self, memory: &Memory, bytes: &[u8]) {
-        for (at, byte) in memory.bytes().zip(bytes.chunks(1)) {
-            self.ram.write_slice(byte, at).unwrap();
+        let mut rest = bytes;
+        for piece in Pieces::new(&self.ram, memory.pfns.iter().copied(), memory.offset, bytes.len()) {
+            let piece = piece.unwrap();
+            piece.write(rest);
+            rest = &rest[piece.size()..];
         }
     }
 
     pub(super) fn peek(&self, memory: &Memory, len: usize) -> Vec<u8> {
-        memory.bytes().take(len).map(|at| self.ram.read_obj(at).unwrap()).collect()
+        let mut bytes = Vec::new();
+        for piece in Pieces::new(&self.ram, memory.pfns.iter().copied(), memory.offset, len) {
+            bytes.extend_from_slice(piece.unwrap().read(&mut [0; PAGE_SIZE]));
+        }
+        bytes
     }
 }
 
@@ -276,13 +325,6 @@ impl Memory {
     /// Pages one after the other.
     pub(super) fn at(page: u64, pages: u64) -> Self {
         Memory { pfns: (page..page + pages).collect(), offset: 0 }
-    }
-
-    fn bytes(&self) -> impl Iterator<Item = GuestAddress> {
-        let page = PAGE_SIZE as u64;
-        let all =
-            self.pfns.iter().flat_map(move |pfn| (0..page).map(move |at| GuestAddress(pfn * page + at)));
-        all.skip(self.offset)
     }
 }
 
