@@ -48,8 +48,8 @@ pub fn absent(command: &Command<'_>) -> Reply {
             let mut data = InquiryData::new_zeroed();
             data.device_type = device_type::ABSENT;
             data.format = 2;
-            data.additional_length = ADDITIONAL_LENGTH;
-            Reply::data(command, cdb.allocation_length, data.as_bytes()[..SHORT].to_vec())
+            data.additional_length = InquiryData::ADDITIONAL_LENGTH;
+            Reply::data(command, cdb.allocation_length, data.as_bytes().to_vec())
         }
         Some(&opcode::REQUEST_SENSE) => match parse::<RequestSense>(command.cdb) {
             Ok(cdb) => {
@@ -61,8 +61,3 @@ pub fn absent(command: &Command<'_>) -> Reply {
         _ => refused,
     }
 }
-
-/// Standard INQUIRY data without version descriptors.
-const SHORT: usize = 36;
-/// Its bytes behind the field that says so.
-const ADDITIONAL_LENGTH: u8 = 31;

@@ -7,6 +7,7 @@ mod dvd;
 mod luns;
 mod mode;
 mod reservations;
+mod sg3;
 
 use std::sync::Arc;
 
