@@ -30,10 +30,10 @@ bitflags! {
 }
 
 impl Attention {
-    /// Takes the first one.
+    /// Takes the first one. Whoever is told that all begins anew need not be told what happened before.
     fn take(&mut self) -> Option<Sense> {
         let first = self.iter().next()?;
-        self.remove(first);
+        self.remove(if first == Attention::POWER_ON { Attention::all() } else { first });
         Some(match first {
             Attention::POWER_ON => sense::POWER_ON_OR_RESET_OCCURRED,
             Attention::MEDIUM_CHANGED => sense::NOT_READY_TO_READY_CHANGE,

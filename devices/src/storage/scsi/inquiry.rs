@@ -22,14 +22,12 @@ pub(super) struct Kind {
 impl Kind {
     /// Standard INQUIRY data (SPC-4 6.6.2).
     pub fn standard(&self) -> Vec<u8> {
-        const ADDITIONAL: u8 = 69;
-        const _: () = assert!(size_of::<InquiryData>() == 5 + ADDITIONAL as usize);
         let mut data = InquiryData::new_zeroed();
         data.device_type = self.device_type;
         data.removable = u8::from(self.removable) << 7;
         data.version = 6;
         data.format = 0x12;
-        data.additional_length = ADDITIONAL;
+        data.additional_length = InquiryData::ADDITIONAL_LENGTH;
         data.flags7 = 0x02;
         data.vendor = *VENDOR;
         data.product = *self.product;

@@ -50,8 +50,8 @@ pub fn absent(command: &Command<'_>) -> Reply {
             // Of an older unit Linux does not ask for the list of units.
             data.version = 6;
             data.format = 2;
-            data.additional_length = ADDITIONAL_LENGTH;
-            Reply::data(command, cdb.allocation_length, data.as_bytes()[..SHORT].to_vec())
+            data.additional_length = InquiryData::ADDITIONAL_LENGTH;
+            Reply::data(command, cdb.allocation_length, data.as_bytes().to_vec())
         }
         Some(&opcode::REQUEST_SENSE) => match parse::<RequestSense>(command.cdb) {
             Ok(cdb) => {
@@ -63,8 +63,3 @@ pub fn absent(command: &Command<'_>) -> Reply {
         _ => refused,
     }
 }
-
-/// Standard INQUIRY data without version descriptors.
-const SHORT: usize = 36;
-/// Its bytes behind the field that says so.
-const ADDITIONAL_LENGTH: u8 = 31;

@@ -1,9 +1,13 @@
 //! A guest's commands and what it is answered.
 
+mod any;
 mod boot;
 mod disk;
+mod dvd;
 mod luns;
 mod mode;
+mod reservations;
+mod sg3;
 
 use std::sync::Arc;
 

@@ -142,6 +142,12 @@ pub struct InquiryData {
     pub version_descriptors: [U16; 8],
 }
 const _: () = assert!(size_of::<InquiryData>() == 74);
+const _: () = assert!(size_of::<InquiryData>() == 5 + InquiryData::ADDITIONAL_LENGTH as usize);
+
+impl InquiryData {
+    /// Bytes behind [`InquiryData::additional_length`].
+    pub const ADDITIONAL_LENGTH: u8 = 69;
+}
 
 /// Data of READ CAPACITY (10) (SBC-3 5.15.2).
 #[repr(C)]
