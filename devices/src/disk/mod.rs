@@ -12,6 +12,7 @@
 //! | `lock` | locks on image files |
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
+//! | `qcow2` | QCOW2, by the `imago` crate (feature `qcow2`) |
 //! | `vhd` | VHD, fixed and dynamic |
 //! | [`vhdx`] | VHDX: fixed, dynamic, differencing |
 //! | `chain` | VHDX files and their parents |
@@ -27,6 +28,8 @@ mod info;
 mod lock;
 mod open;
 mod parents;
+#[cfg(feature = "qcow2")]
+mod qcow2;
 mod raw;
 mod space;
 mod vhd;
