@@ -218,7 +218,7 @@ fn run(memory: &Memory, tags: Tags, zero_too: bool, number: u8, open: Open<'_>) 
         zero_too,
         moments: Vec::new(),
     };
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         workload.run(60);
         workload.vhdx.flush().unwrap();
         workload.moments.clear();
