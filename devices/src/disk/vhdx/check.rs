@@ -5,10 +5,10 @@ use std::fs::File;
 use super::bat::Bat;
 use super::error::VhdxError;
 use super::header::{Headers, read_copy, read_creator};
-use super::image::fixed_places;
 use super::log;
 use super::medium::{Medium, Replayed};
 use super::metadata::Metadata;
+use super::open::fixed_places;
 use super::region::{self, Regions, Taken};
 use crate::guid::Guid;
 
@@ -57,6 +57,7 @@ fn walk(medium: Box<dyn Medium>, problems: &mut Vec<String>) -> Result<(), VhdxE
             problems.push(what);
         }
     }
+    let fixed = fixed_places(&headers, &regions)?;
     let metadata = Metadata::read(&*medium, regions.metadata)?;
     let bat = Bat::read(&*medium, metadata.layout(), regions.bat)?;
     let mut places = bat.check(medium.len()?, |what| {
@@ -64,7 +65,7 @@ fn walk(medium: Box<dyn Medium>, problems: &mut Vec<String>) -> Result<(), VhdxE
             problems.push(what);
         }
     });
-    places.extend(fixed_places(&headers, &regions));
+    places.extend(fixed);
     if let Err(span) = Taken::new(places) {
         problems.push(format!("what is at {} is there twice", span.start));
     }

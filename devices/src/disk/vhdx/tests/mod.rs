@@ -5,6 +5,7 @@ mod power;
 mod random;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -107,6 +108,10 @@ impl Memory {
         self.state.lock().unwrap().0.clone()
     }
 
+    pub fn set(&self, contents: Contents) {
+        self.state.lock().unwrap().0 = contents;
+    }
+
     pub fn events(&self) -> Vec<Event> {
         self.state.lock().unwrap().1.clone()
     }
@@ -126,7 +131,7 @@ impl Memory {
     }
 
     pub fn try_open(&self, read_only: bool) -> Result<Vhdx, VhdxError> {
-        Vhdx::open_medium(Box::new(self.clone()), Vec::new(), (read_only, 0), no_parent)
+        Vhdx::open_medium(Box::new(self.clone()), files(), (read_only, 0), no_parent)
     }
 
     pub fn open(&self) -> Vhdx {
@@ -134,10 +139,15 @@ impl Memory {
     }
 
     pub fn open_child(&self, parent: &Arc<Vhdx>) -> Result<Vhdx, VhdxError> {
-        Vhdx::open_medium(Box::new(self.clone()), Vec::new(), (false, 0), |_| {
+        Vhdx::open_medium(Box::new(self.clone()), files(), (false, 0), |_| {
             Ok(Parent { data_write_guid: parent.data_write_guid(), image: parent.clone() })
         })
     }
+}
+
+/// Stands for the medium where an image gives files: only its index counts.
+fn files() -> Vec<File> {
+    vec![File::open("/dev/null").unwrap()]
 }
 
 pub fn no_parent(_: &ParentLocator) -> Result<Parent, VhdxError> {

@@ -8,7 +8,8 @@ use super::super::image::Vhdx;
 use super::super::{CreateOptions, Kind};
 use super::{Memory, SECTOR, kill, locator};
 use crate::disk::vhdx::check::check_medium;
-use crate::disk::{Image, Zeroing};
+use crate::disk::vhdx::medium::Medium;
+use crate::disk::{Access, Extent, Image, Place, Zeroing};
 
 const SECTORS: usize = 7000;
 
@@ -53,21 +54,55 @@ fn fill(model: &mut [u8], sector: usize, count: usize, tag: u8) {
     }
 }
 
-fn compare(vhdx: &Vhdx, model: &[u8]) {
+/// Moves bytes as an engine does, where the image lets it: `media` are what [`Image::files`] stands for.
+fn by_extents(vhdx: &Vhdx, media: &[Memory], offset: u64, access: Access, bytes: &mut [u8]) -> bool {
+    let before = Extent { place: Place::File { file: 0, offset: 0 }, len: 1 };
+    let mut extents = vec![before];
+    if !vhdx.extents(offset, bytes.len() as u64, access, &mut extents) {
+        assert_eq!(extents, [before], "something was appended all the same");
+        return false;
+    }
+    assert_eq!(extents.remove(0), before);
+    let mut rest = bytes;
+    for Extent { place, len } in extents {
+        let (piece, tail) = rest.split_at_mut(len as usize);
+        match (place, access) {
+            (Place::File { file, offset }, Access::Read) => media[file].read(offset, piece).unwrap(),
+            (Place::File { file, offset }, Access::Write) => {
+                assert_eq!(file, 0, "a write to the parent");
+                media[file].write(offset, piece).unwrap();
+            }
+            (Place::Zero, Access::Read) => piece.fill(0),
+            (Place::Zero, Access::Write) => panic!("zeroes for a write"),
+        }
+        rest = tail;
+    }
+    assert!(rest.is_empty());
+    true
+}
+
+fn compare(vhdx: &Vhdx, media: &[Memory], model: &[u8]) {
     let mut bytes = vec![0xEE; model.len()];
     vhdx.read(0, &mut bytes).unwrap();
+    let mut again = vec![0xEE; model.len()];
+    assert!(by_extents(vhdx, media, 0, Access::Read, &mut again), "all sector bitmaps have been read");
+    assert!(bytes == again, "extents are elsewhere");
     let wrong = bytes.chunks(SECTOR).zip(model.chunks(SECTOR)).position(|(a, b)| a != b);
     assert_eq!(wrong, None, "sector that differs");
 }
 
-fn run(operations: Vec<Operation>, memory: &Memory, mut model: Vec<u8>, open: impl Fn() -> Vhdx) {
+fn run(operations: Vec<Operation>, media: &[Memory], mut model: Vec<u8>, open: impl Fn() -> Vhdx) {
+    let memory = &media[0];
     let mut vhdx = open();
     for operation in operations {
         match operation {
             Operation::Write { sector, count, tag } => {
                 fill(&mut model, sector, count, tag);
-                let bytes = &model[sector * SECTOR..(sector + count) * SECTOR];
-                vhdx.write((sector * SECTOR) as u64, bytes).unwrap();
+                let bytes = &mut model[sector * SECTOR..(sector + count) * SECTOR];
+                let offset = (sector * SECTOR) as u64;
+                if !by_extents(&vhdx, media, offset, Access::Write, bytes) {
+                    vhdx.write(offset, bytes).unwrap();
+                }
             }
             Operation::Zero { sector, count, how } => {
                 model[sector * SECTOR..(sector + count) * SECTOR].fill(0);
@@ -79,20 +114,20 @@ fn run(operations: Vec<Operation>, memory: &Memory, mut model: Vec<u8>, open: im
                 drop(vhdx);
                 vhdx = open();
                 assert!(!vhdx.info().was_dirty);
-                compare(&vhdx, &model);
+                compare(&vhdx, media, &model);
             }
             Operation::KillAndReopen => {
                 kill(vhdx);
                 assert_eq!(check_medium(Box::new(memory.clone())).unwrap(), Vec::<String>::new());
                 vhdx = open();
-                compare(&vhdx, &model);
+                compare(&vhdx, media, &model);
             }
         }
     }
-    compare(&vhdx, &model);
+    compare(&vhdx, media, &model);
     drop(vhdx);
     assert_eq!(check_medium(Box::new(memory.clone())).unwrap(), Vec::<String>::new());
-    compare(&open(), &model);
+    compare(&open(), media, &model);
 }
 
 fn options(kind: Kind) -> CreateOptions {
@@ -106,14 +141,14 @@ proptest! {
     fn a_dynamic_file_is_a_disk(operations in proptest::collection::vec(operation(), 1..40), solid: bool) {
         let memory = Memory { solid, ..Memory::default() };
         memory.create(&options(Kind::Dynamic));
-        run(operations, &memory, vec![0; SECTORS * SECTOR], || memory.open());
+        run(operations, std::slice::from_ref(&memory), vec![0; SECTORS * SECTOR], || memory.open());
     }
 
     #[test]
     fn a_fixed_file_is_a_disk(operations in proptest::collection::vec(operation(), 1..40)) {
         let memory = Memory::default();
         memory.create(&options(Kind::Fixed));
-        run(operations, &memory, vec![0; SECTORS * SECTOR], || memory.open());
+        run(operations, std::slice::from_ref(&memory), vec![0; SECTORS * SECTOR], || memory.open());
     }
 
     #[test]
@@ -134,16 +169,15 @@ proptest! {
         let parent = Arc::new(base.try_open(true).unwrap());
         let memory = Memory { solid, ..Memory::default() };
         memory.create(&options(Kind::Differencing(locator(&parent))));
-        run(operations, &memory, model, || memory.open_child(&parent).unwrap());
+        run(operations, &[memory.clone(), base], model, || memory.open_child(&parent).unwrap());
     }
 }
 
 #[test]
 fn a_full_log_makes_room_without_a_flush() {
-    let memory = Memory::default();
-    let parent = Memory::default();
-    parent.create(&options(Kind::Dynamic));
-    let parent = Arc::new(parent.try_open(true).unwrap());
+    let (memory, base) = (Memory::default(), Memory::default());
+    base.create(&options(Kind::Dynamic));
+    let parent = Arc::new(base.try_open(true).unwrap());
     memory.create(&options(Kind::Differencing(locator(&parent))));
     let vhdx = memory.open_child(&parent).unwrap();
     let mut model = vec![0; SECTORS * SECTOR];
@@ -153,5 +187,5 @@ fn a_full_log_makes_room_without_a_flush() {
         vhdx.write((sector * SECTOR) as u64, &model[sector * SECTOR..][..SECTOR]).unwrap();
     }
     kill(vhdx);
-    compare(&memory.open_child(&parent).unwrap(), &model);
+    compare(&memory.open_child(&parent).unwrap(), &[memory, base], &model);
 }
