@@ -2,6 +2,8 @@
 //!
 //! `apt install qemu-utils libvhdi-utils`, then `cargo test -p devices --test images -- --ignored`.
 
+#![expect(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
