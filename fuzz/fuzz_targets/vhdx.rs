@@ -46,10 +46,8 @@ static FILES: LazyLock<Vec<(u64, Pages)>> = LazyLock::new(|| {
         image.write(512, &[1; 4096]).expect("there is room");
         image.zero(1 << 20, 1 << 20, Zeroing::Free).expect("there is room");
         image.write(3 << 20, &[2; 1 << 20]).expect("there is room");
-        if dirty {
-            std::mem::forget(image);
-        } else {
-            drop(image);
+        if !dirty {
+            image.close().expect("there is room");
         }
         pages(&file)
     };
