@@ -189,3 +189,55 @@ fn a_full_log_makes_room_without_a_flush() {
     kill(vhdx);
     compare(&memory.open_child(&parent).unwrap(), &[memory, base], &model);
 }
+
+/// Each thread has the sectors of its own remainder: blocks are shared, sectors are not.
+#[test]
+fn threads_in_the_same_blocks_do_not_disturb_each_other() {
+    const THREADS: usize = 4;
+    let (memory, base) = (Memory::default(), Memory::default());
+    base.create(&options(Kind::Dynamic));
+    let parent = Arc::new(base.try_open(true).unwrap());
+    memory.create(&options(Kind::Differencing(locator(&parent))));
+    let vhdx = memory.open_child(&parent).unwrap();
+    let media = [memory.clone(), base];
+    let work = &|thread: usize| {
+        let mut model = vec![0; SECTORS * SECTOR];
+        for i in 0..250_usize {
+            let sector = (i * i * 37 + i) % (SECTORS / THREADS) * THREADS + thread;
+            let offset = (sector * SECTOR) as u64;
+            let tag = (i % 250 + 1) as u8;
+            match i % 8 {
+                0 => {
+                    model[sector * SECTOR..][..SECTOR].fill(0);
+                    vhdx.zero(offset, SECTOR as u64, Zeroing::Free).unwrap();
+                }
+                1 => vhdx.flush().unwrap(),
+                _ => {
+                    fill(&mut model, sector, 1, tag);
+                    let bytes = &mut model[sector * SECTOR..][..SECTOR];
+                    if !by_extents(&vhdx, &media, offset, Access::Write, bytes) {
+                        vhdx.write(offset, bytes).unwrap();
+                    }
+                }
+            }
+            let mut found = [0xEE; SECTOR];
+            vhdx.read(offset, &mut found).unwrap();
+            assert!(
+                found == model[sector * SECTOR..][..SECTOR],
+                "thread {thread} reads what it did not write"
+            );
+        }
+        model
+    };
+    let models: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || work(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut model = vec![0; SECTORS * SECTOR];
+    for (sector, bytes) in model.chunks_mut(SECTOR).enumerate() {
+        bytes.copy_from_slice(&models[sector % THREADS][sector * SECTOR..][..SECTOR]);
+    }
+    compare(&vhdx, &media, &model);
+    kill(vhdx);
+    compare(&memory.open_child(&parent).unwrap(), &media, &model);
+}
