@@ -11,8 +11,8 @@ use crate::storage::protocol::{
     CreateSubChannels, Properties, QueryVersion, SHORT_PACKET, ShortSrb, Version, VstorPacket, operation,
     status,
 };
-use crate::vmbus::ring::PacketOut;
-use crate::vmbus::ring::protocol::{GpaDirectHeader, GpaRangeHeader, PacketType};
+use crate::vmbus::ring::protocol::PacketType;
+use crate::vmbus::ring::{PacketOut, gpa_direct_extension};
 
 /// A buffer of a guest's: bytes from `offset` on in pages that it lists.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +36,9 @@ impl Buffer {
 /// What a GPA direct packet with these buffers carries ahead of its payload.
 #[must_use]
 pub fn gpa_direct(buffers: &[Buffer]) -> Vec<u8> {
-    let header = GpaDirectHeader { reserved: 0.into(), range_count: (buffers.len() as u32).into() };
-    let mut bytes = header.as_bytes().to_vec();
-    for Buffer { offset, len, pfns } in buffers {
-        let range = GpaRangeHeader { byte_count: (*len).into(), byte_offset: (*offset).into() };
-        bytes.extend_from_slice(range.as_bytes());
-        bytes.extend(pfns.iter().flat_map(|pfn| pfn.to_le_bytes()));
-    }
+    let ranges: Vec<_> = buffers.iter().map(|buffer| (buffer.offset, buffer.len, &*buffer.pfns)).collect();
+    let mut bytes = Vec::new();
+    gpa_direct_extension(&ranges, &mut bytes);
     bytes
 }
 
