@@ -17,11 +17,16 @@ use devices::vmbus::ring::protocol::PacketType;
 use devices::vmbus::ring::{Packet, PacketOut};
 use zerocopy::{FromBytes, IntoBytes};
 
-const DEPTHS: [usize; 3] = [1, 16, 256];
-const DISK: usize = 64 << 20;
+const DEPTHS: [u32; 3] = [1, 16, 256];
+/// Blocks of the disk.
+const BLOCKS: u32 = 1 << 17;
 
 fn channel() -> TestWorker<StorageWorker> {
-    let disk = Disk::new("ram".into(), Box::new(MemoryImage::new(DISK, 512)), &DiskOptions::default());
+    let disk = Disk::new(
+        "ram".into(),
+        Box::new(MemoryImage::new(BLOCKS as usize * 512, 512)),
+        &DiskOptions::default(),
+    );
     let identity = Identity::new(None, None, instance(0), 0);
     let unit = ScsiDisk::new(Arc::new(disk.expect("a disk")), identity, MAX_TRANSFER);
     let controller = Controller::new(Initiator::new(0).expect("a number"));
@@ -39,13 +44,13 @@ fn channel() -> TestWorker<StorageWorker> {
 fn reads(c: &mut Criterion) {
     let mut group = c.benchmark_group("storvsp");
     for depth in DEPTHS {
-        group.throughput(Throughput::Elements(depth as u64));
+        group.throughput(Throughput::Elements(depth.into()));
         let mut port = channel();
         // Scattered over disk and memory.
-        let requests: Vec<(VstorPacket, Vec<u8>)> = (0..depth as u32)
+        let requests: Vec<(VstorPacket, Vec<u8>)> = (0..depth)
             .map(|n| {
-                let packet = transfer(0, false, n * 7919 * 8 % (DISK / 512) as u32, 4096);
-                (packet, gpa_direct(&[Buffer::pages(&[1000 + u64::from(n) * 31 % 8000])]))
+                let packet = transfer(0, false, n * 7919 * 8 % BLOCKS, 4096);
+                (packet, gpa_direct(&[&Buffer::pages(&[1000 + u64::from(n) * 31 % 8000])]))
             })
             .collect();
         group.bench_function(BenchmarkId::new("read 4 KiB", depth), |b| {

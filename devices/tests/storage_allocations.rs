@@ -67,7 +67,7 @@ fn reads_and_writes_cost_no_allocation() {
         [(4096, false), (4096, true), (512, false), (1 << 20, true), (1 << 20, false)].map(|(len, write)| {
             let pages = u64::from(len).div_ceil(4096);
             let buffer = Buffer { offset: 0, len, pfns: (100..100 + pages).collect() };
-            (transfer(0, write, 8, len), gpa_direct(&[buffer]))
+            (transfer(0, write, 8, len), gpa_direct(&[&buffer]))
         });
     // Buffers grow to what they need at first. After that nothing may.
     let mut counted = 0;

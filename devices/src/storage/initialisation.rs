@@ -150,7 +150,7 @@ mod tests {
     /// Every operation, with the number that it is given.
     fn operations() -> impl Iterator<Item = (u32, u16)> {
         (0..16)
-            .filter(|&op| op < operation::EXECUTE_SRB || op > operation::RESET_BUS)
+            .filter(|op| !(operation::EXECUTE_SRB..=operation::RESET_BUS).contains(op))
             .map(|op| (op, if op == operation::QUERY_PROTOCOL_VERSION { Version::V6_2.0 } else { 0 }))
     }
 

@@ -210,7 +210,7 @@ impl StorageWorker {
             }
             operation::EXECUTE_SRB => self.execute(slot, &request.srb.short, packet),
             operation::RESET_LUN | operation::RESET_BUS | operation::RESET_ADAPTER => {
-                self.start_reset(slot, &request)
+                self.start_reset(slot, &request);
             }
             _ => self.initialise(slot, request),
         }

@@ -35,7 +35,7 @@ impl Buffer {
 
 /// What a GPA direct packet with these buffers carries ahead of its payload.
 #[must_use]
-pub fn gpa_direct(buffers: &[Buffer]) -> Vec<u8> {
+pub fn gpa_direct(buffers: &[&Buffer]) -> Vec<u8> {
     let ranges: Vec<_> = buffers.iter().map(|buffer| (buffer.offset, buffer.len, &*buffer.pfns)).collect();
     let mut bytes = Vec::new();
     gpa_direct_extension(&ranges, &mut bytes);
@@ -181,7 +181,7 @@ impl<P: StoragePort> StorageDriver<P> {
     }
 
     /// Sends a packet, with the buffers that it is about, and does not wait. Returns its id.
-    pub fn post(&mut self, packet: &VstorPacket, buffers: &[Buffer]) -> u64 {
+    pub fn post(&mut self, packet: &VstorPacket, buffers: &[&Buffer]) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let payload = [&packet.as_bytes()[..self.packet_size]];
@@ -216,7 +216,7 @@ impl<P: StoragePort> StorageDriver<P> {
     }
 
     /// Sends a packet and waits for its completion.
-    pub fn call(&mut self, packet: &VstorPacket, buffers: &[Buffer]) -> FromHost {
+    pub fn call(&mut self, packet: &VstorPacket, buffers: &[&Buffer]) -> FromHost {
         let id = self.post(packet, buffers);
         self.completion(id)
     }

@@ -31,12 +31,12 @@ fn a_reset_is_answered_when_every_channel_has_let_go() {
         let (mut host, stuck, mut first, mut second) = two_channels();
         let buffer = host.buffer(1);
         let reads: Vec<u64> =
-            (0..20).map(|n| second.post(&transfer(0, false, n, 4096), &[buffer.clone()])).collect();
+            (0..20).map(|n| second.post(&transfer(0, false, n, 4096), &[&buffer])).collect();
         stuck.wait_for(1);
         let reset = first.post(&storage_packet(operation), &[]);
         assert!(first.receive(SOON).is_none(), "{operation}");
         // The other unit works on, on the other channel.
-        let other = second.call(&transfer(1, false, 0, 4096), &[buffer.clone()]);
+        let other = second.call(&transfer(1, false, 0, 4096), &[&buffer]);
         assert_eq!(other.srb().srb_status, srb_status::SUCCESS);
         stuck.release();
         assert_eq!(first.completion(reset).status(), status::SUCCESS);
@@ -55,8 +55,7 @@ fn a_reset_is_answered_when_every_channel_has_let_go() {
 fn resets_of_all_channels_at_once_are_all_answered() {
     let (mut host, stuck, mut first, mut second) = two_channels();
     let buffer = host.buffer(1);
-    let reads =
-        [&mut first, &mut second].map(|driver| driver.post(&transfer(0, false, 0, 4096), &[buffer.clone()]));
+    let reads = [&mut first, &mut second].map(|driver| driver.post(&transfer(0, false, 0, 4096), &[&buffer]));
     stuck.wait_for(1);
     let resets = [&mut first, &mut second].map(|driver| {
         (0..10).map(|_| driver.post(&storage_packet(operation::RESET_BUS), &[])).collect::<Vec<_>>()
@@ -78,7 +77,7 @@ fn closing_waits_for_what_is_in_flight() {
     driver.call(&srb(0, &TEST_UNIT_READY, 2, 0), &[]);
     let buffer = host.buffer(1);
     for _ in 0..50 {
-        driver.post(&transfer(0, false, 0, 4096), &[buffer.clone()]);
+        driver.post(&transfer(0, false, 0, 4096), &[&buffer]);
     }
     stuck.wait_for(1);
     let gate = stuck.clone();
@@ -96,7 +95,7 @@ fn closing_waits_for_what_is_in_flight() {
     // And it may begin anew.
     let mut driver = host.open(Version::V5_1);
     driver.call(&srb(0, &TEST_UNIT_READY, 2, 0), &[]);
-    let answer = driver.call(&transfer(0, false, 0, 4096), &[buffer]);
+    let answer = driver.call(&transfer(0, false, 0, 4096), &[&buffer]);
     assert_eq!(answer.srb().srb_status, srb_status::SUCCESS);
 }
 
@@ -106,7 +105,7 @@ fn a_guest_that_starts_over_or_loses_its_controller_waits_for_what_is_in_flight(
         let (mut host, stuck, mut first, mut second) = two_channels();
         let buffer = host.buffer(1);
         for driver in [&mut first, &mut second] {
-            driver.post(&transfer(0, true, 0, 4096), &[buffer.clone()]);
+            driver.post(&transfer(0, true, 0, 4096), &[&buffer]);
         }
         stuck.wait_for(1);
         let gate = stuck.clone();
@@ -136,8 +135,7 @@ fn a_guest_that_starts_over_or_loses_its_controller_waits_for_what_is_in_flight(
 fn a_unit_that_is_removed_answers_what_it_had_and_goes() {
     let (mut host, stuck, mut first, mut second) = two_channels();
     let buffer = host.buffer(1);
-    let reads: Vec<u64> =
-        (0..20).map(|n| second.post(&transfer(0, false, n, 4096), &[buffer.clone()])).collect();
+    let reads: Vec<u64> = (0..20).map(|n| second.post(&transfer(0, false, n, 4096), &[&buffer])).collect();
     stuck.wait_for(1);
     host.controller.remove(0).unwrap();
     assert_eq!(host.controller.luns(), [1]);
@@ -186,7 +184,7 @@ fn more_requests_than_slots_wait_in_the_ring() {
     driver.call(&srb(0, &TEST_UNIT_READY, 2, 0), &[]);
     let buffer = host.buffer(1);
     let ids: Vec<u64> = (0..700)
-        .map(|_| driver.post(&transfer(0, false, 0, 512), &[Buffer { len: 512, ..buffer.clone() }]))
+        .map(|_| driver.post(&transfer(0, false, 0, 512), &[&Buffer { len: 512, ..buffer.clone() }]))
         .collect();
     stuck.wait_for(1);
     stuck.release();

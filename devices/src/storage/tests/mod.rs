@@ -1,7 +1,5 @@
 //! Conformance: a controller with its channels and threads, in front of a guest that keeps to the protocol or does not.
 
-#![expect(clippy::panic, reason = "how a test fails")]
-
 mod commands;
 mod life;
 mod versions;
