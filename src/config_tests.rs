@@ -38,6 +38,26 @@ fn a_file_has_the_same_names_and_relative_paths() {
 }
 
 #[test]
+fn disks_are_placed_and_their_paths_are_relative_to_the_file() {
+    let (directory, _) = machine();
+    let file = directory.as_path().join("vm.toml");
+    let text = "kernel = 'vmlinuz'\n[[disk]]\npath = 'a.vhdx'\n[[disk]]\npath = '/b.img'\nlun = 0\n[[dvd]]\n";
+    fs::write(&file, text).unwrap();
+    let line = Options { disks: vec!["c.img,controller=1".parse().unwrap()], ..Options::default() };
+    let config = line.or(Options::from_file(&file).unwrap()).check().unwrap();
+    let paths = config.disks.iter().map(|config| match &config.unit {
+        Unit::Disk(disk) => format!("{} {}", config.place, disk.path.display()),
+        Unit::Dvd(dvd) => format!("{} {:?}", config.place, dvd.path),
+    });
+    let a = directory.as_path().join("a.vhdx");
+    let wanted = ["0:0 /b.img", &format!("0:1 {}", a.display()), "0:2 None", "1:0 c.img"];
+    assert_eq!(paths.collect::<Vec<_>>(), wanted);
+    let twice = vec!["a,lun=1".parse().unwrap(), "b,lun=1".parse().unwrap()];
+    let error = Options { disks: twice, ..machine().1 }.check().unwrap_err();
+    assert!(matches!(error, ConfigError::Place(PlaceError::Taken(_))), "{error}");
+}
+
+#[test]
 fn the_command_line_wins_over_the_file() {
     let file = Options { cpus: Some(4), memory: Some(MemorySize(2 << 30)), once: true, ..Options::default() };
     let line = Options { cpus: Some(2), ..Options::default() };

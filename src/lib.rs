@@ -12,6 +12,8 @@
 //! | [`control`] | what a user can ask of a running machine, and the way there |
 //! | [`api`] | the control socket: HTTP for commands |
 //! | [`ctl`] | `busman ctl`, its client |
+//! | [`image`] | `busman image`: disk images |
+//! | [`disks`] | the disks of a machine |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
@@ -28,9 +30,11 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod ctl;
+pub mod disks;
 pub mod events;
 pub mod host;
 pub mod hv;
+pub mod image;
 pub mod layout;
 pub mod machine;
 pub mod memory;

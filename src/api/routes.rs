@@ -2,11 +2,15 @@
 //!
 //! `resources/openapi.json` describes the same for users; a test holds the two together.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
+use serde::de::Error;
 
 use super::Vm;
 use super::http::{Request, Response};
 use crate::control::{Answer, Command, Outcome, Refusal};
+use crate::disks::{Place, Unit, UnitError};
 use crate::machine::MachineError;
 
 /// The description that clients can fetch.
@@ -42,7 +46,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 13] = [
+pub(super) const ROUTES: [Route; 19] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -55,6 +59,20 @@ pub(super) const ROUTES: [Route; 13] = [
     command("GET", "/api/v1/vm/devices", |call| call.plain(Command::Devices)),
     command("PUT", "/api/v1/vm/devices/{name}", |call| call.plain(Command::Add(call.name.to_owned()))),
     command("DELETE", "/api/v1/vm/devices/{name}", |call| call.plain(Command::Remove(call.name.to_owned()))),
+    command("GET", "/api/v1/vm/disks", |call| call.plain(Command::Disks)),
+    command("POST", "/api/v1/vm/disks", |call| Ok(Command::AddDisk(Unit::Disk(call.body()?)))),
+    command("POST", "/api/v1/vm/dvds", |call| Ok(Command::AddDisk(Unit::Dvd(call.body()?)))),
+    command("DELETE", "/api/v1/vm/disks/{name}", |call| {
+        Ok(Command::RemoveDisk(call.place::<NoOptions>()?.0))
+    }),
+    command("PUT", "/api/v1/vm/discs/{name}", |call| {
+        let (place, Disc { path }) = call.place()?;
+        Ok(Command::Insert(place, path))
+    }),
+    command("DELETE", "/api/v1/vm/discs/{name}", |call| {
+        let (place, Force { force }) = call.place()?;
+        Ok(Command::Eject { place, force })
+    }),
     Route { method: "GET", path: "/api/v1/openapi.json", action: Action::Text(OPENAPI) },
 ];
 
@@ -71,6 +89,22 @@ struct How {
     now: bool,
 }
 
+/// The body of requests that put a disc into a drive.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Disc {
+    /// Its image.
+    path: PathBuf,
+}
+
+/// The body of requests that take a disc out of a drive.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Force {
+    /// Even if the guest has locked it.
+    force: bool,
+}
+
 impl<'a> Call<'a> {
     fn plain(&self, command: Command) -> Result<Command, serde_json::Error> {
         let NoOptions {} = self.options()?;
@@ -84,7 +118,17 @@ impl<'a> Call<'a> {
 
     /// The body; none at all leaves everything at its default.
     fn options<T: Deserialize<'a> + Default>(&self) -> Result<T, serde_json::Error> {
-        if self.body.trim_ascii().is_empty() { Ok(T::default()) } else { serde_json::from_slice(self.body) }
+        if self.body.trim_ascii().is_empty() { Ok(T::default()) } else { self.body() }
+    }
+
+    /// The body.
+    fn body<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(if self.body.trim_ascii().is_empty() { b"{}" } else { self.body })
+    }
+
+    /// The disk's place that the path names, and the body.
+    fn place<T: Deserialize<'a>>(&self) -> Result<(Place, T), serde_json::Error> {
+        Ok((self.name.parse().map_err(serde_json::Error::custom)?, self.body()?))
     }
 }
 
@@ -108,7 +152,7 @@ pub(super) fn respond(vm: &dyn Vm, request: &Request) -> Response {
         Action::Text(text) => Response { status: 200, body: Some(text.into()), allow: None },
         Action::Command(command) => match command(&Call { name, body: &request.body }) {
             Ok(command) => outcome(vm.execute(command)),
-            Err(error) => Response::error(400, &format!("The body is not understood: {error}")),
+            Err(error) => Response::error(400, &format!("The request is not understood: {error}")),
         },
     }
 }
@@ -127,12 +171,14 @@ impl Route {
 fn outcome(outcome: Outcome) -> Response {
     match outcome {
         Ok(Answer::Done) => Response::empty(204),
-        Ok(Answer::Asked(_)) => Response::empty(202),
+        Ok(Answer::Asked(_) | Answer::AskedToEject) => Response::empty(202),
         Ok(Answer::State(status)) => Response::json(&status),
         Ok(Answer::Config(config)) => Response::json(&config),
         Ok(Answer::Channels(rows)) => Response::json(&rows),
         Ok(Answer::Counters(counters)) => Response::json(&counters),
         Ok(Answer::Devices(rows)) => Response::json(&rows),
+        Ok(Answer::Disks(rows)) => Response::json(&rows),
+        Ok(Answer::Disk(row)) => Response::json(&row),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
     }
@@ -146,7 +192,9 @@ fn status(refusal: &Refusal) -> u16 {
         | Refusal::NotListening { .. }
         | Refusal::Paused(_)
         | Refusal::Resumed => 409,
-        Refusal::Device(_) => 500,
+        Refusal::Disk(UnitError::Absent(_)) => 404,
+        Refusal::Disk(UnitError::Bus { .. }) | Refusal::Device(_) => 500,
+        Refusal::Disk(_) => 409,
         Refusal::Ended | Refusal::Busy => 503,
         Refusal::Late(_) => 504,
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HELP, text};
 use crate::config::Config;
+use crate::disks::DiskRow;
 use crate::hv::pause::RunState;
 use crate::report::Counters;
 
@@ -28,6 +29,12 @@ pub enum Answer {
     Counters(Counters),
     /// The devices that there are.
     Devices(Vec<DeviceRow>),
+    /// The disks and drives that there are.
+    Disks(Vec<DiskRow>),
+    /// The disk or drive that was added.
+    Disk(Box<DiskRow>),
+    /// The guest was asked to let the disc go, and does it in its own time.
+    AskedToEject,
     /// [`HELP`].
     Help,
 }
@@ -72,12 +79,14 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The log tells of these.
-            Answer::Done | Answer::Asked(_) => Ok(()),
+            Answer::Done | Answer::Asked(_) | Answer::AskedToEject => Ok(()),
             Answer::State(status) => text::write(f, status),
             Answer::Config(config) => text::write(f, config),
             Answer::Channels(rows) => ChannelTable(rows).fmt(f),
             Answer::Counters(counters) => text::write(f, counters),
             Answer::Devices(rows) => text::write(f, rows),
+            Answer::Disks(rows) => text::write(f, rows),
+            Answer::Disk(row) => text::write(f, row),
             Answer::Help => writeln!(f, "{HELP}"),
         }
     }

@@ -6,9 +6,11 @@
 
 mod answer;
 mod channel;
+mod disks;
 mod refusal;
 pub mod text;
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -17,6 +19,7 @@ pub use self::answer::{Answer, DeviceRow, Status};
 pub(crate) use self::channel::QUEUE;
 pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
 pub use self::refusal::Refusal;
+use crate::disks::{OptionError, Place, PlaceError, Unit};
 
 /// A request to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,21 @@ pub enum Command {
     Remove(String),
     /// Put a device back on the bus, by name.
     Add(String),
+    /// Show the disks and DVD drives.
+    Disks,
+    /// Add a disk or a DVD drive.
+    AddDisk(Unit),
+    /// Take a disk or a DVD drive away.
+    RemoveDisk(Place),
+    /// Put the disc of this image into a DVD drive.
+    Insert(Place, PathBuf),
+    /// Take the disc out of a DVD drive.
+    Eject {
+        /// The drive.
+        place: Place,
+        /// Even if the guest has locked it.
+        force: bool,
+    },
     /// Show [`HELP`].
     Help,
 }
@@ -59,12 +77,21 @@ pub enum CommandError {
     /// No such word.
     #[error(
         "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
-         channels, counters, devices, remove, add and help"
+         channels, counters, devices, remove, add, disks, insert, eject and help"
     )]
     Unknown(String),
     /// The word needs a device.
     #[error("{0} needs the name of a device, for instance: {0} heartbeat")]
     NeedsName(&'static str),
+    /// The word needs a disk.
+    #[error("{0} needs {1}")]
+    NeedsDisk(&'static str, &'static str),
+    /// The words for a disk.
+    #[error(transparent)]
+    Disk(#[from] OptionError),
+    /// A disk's place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// Something follows that has no meaning.
     #[error("Too many words: {0:?} has no meaning here")]
     TooMany(String),
@@ -81,7 +108,8 @@ Ctrl-A x       stop the machine at once
 Ctrl-A t       print the table of channels
 Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
                resume, state, config, channels, counters, devices,
-               remove NAME, add NAME, help
+               remove NAME, add NAME, disks, add disk PATH,OPTIONS,
+               remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L, help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 
@@ -89,6 +117,9 @@ impl FromStr for Command {
     type Err = CommandError;
 
     fn from_str(line: &str) -> Result<Self, CommandError> {
+        if let Some(command) = disks::command(line)? {
+            return Ok(command);
+        }
         let mut words = line.split_whitespace();
         let word = words.next().unwrap_or_default();
         let mut name = |verb| words.next().map(str::to_owned).ok_or(CommandError::NeedsName(verb));
@@ -105,6 +136,7 @@ impl FromStr for Command {
             "channels" => Command::Channels,
             "counters" => Command::Counters,
             "devices" => Command::Devices,
+            "disks" => Command::Disks,
             "remove" => Command::Remove(name("remove")?),
             "add" => Command::Add(name("add")?),
             "help" => Command::Help,

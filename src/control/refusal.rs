@@ -3,6 +3,7 @@
 use devices::ic::shutdown::{ShutdownError, ShutdownKind};
 use thiserror::Error;
 
+use crate::disks::UnitError;
 use crate::machine::MachineError;
 
 /// Why a command was not carried out. Sentences for the user; [`Refusal::sentence`] has the causes too.
@@ -11,6 +12,9 @@ pub enum Refusal {
     /// A device cannot be added or removed.
     #[error(transparent)]
     Device(MachineError),
+    /// A disk cannot be added, removed or changed.
+    #[error(transparent)]
+    Disk(UnitError),
     /// There is nothing to ask the guest with.
     #[error("The guest cannot be asked to {0}: the shutdown device is not on the bus")]
     NoShutdownDevice(ShutdownKind),

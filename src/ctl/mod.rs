@@ -8,16 +8,17 @@ mod top;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use devices::vmbus::table::{ChannelRow, ChannelTable};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use self::client::Client;
 use crate::control::text;
+use crate::disks::{DiskOptions, DvdOptions, Place};
 
 /// Arguments of `busman ctl`.
 #[derive(Args, Debug)]
@@ -72,6 +73,43 @@ enum Command {
         /// The device's name, for instance heartbeat
         name: String,
     },
+    /// The disks and DVD drives, and what they have done
+    Disks,
+    /// Add a disk, written as for --disk of busman run
+    AddDisk {
+        /// For instance data.vhdx,lun=3,cache=none
+        #[arg(value_name = "PATH,OPTIONS")]
+        disk: DiskOptions,
+    },
+    /// Add a DVD drive, written as for --dvd of busman run
+    AddDvd {
+        /// For instance disc.iso,lun=3
+        #[arg(value_name = "PATH,OPTIONS")]
+        dvd: DvdOptions,
+    },
+    /// Take a disk or a DVD drive away
+    RemoveDisk {
+        /// Where it is, for instance 0:3
+        #[arg(value_name = "CONTROLLER:LUN")]
+        place: Place,
+    },
+    /// Put a disc into a DVD drive
+    Insert {
+        /// Where the drive is, for instance 0:3
+        #[arg(value_name = "CONTROLLER:LUN")]
+        place: Place,
+        /// The disc's image
+        image: PathBuf,
+    },
+    /// Take the disc out of a DVD drive
+    Eject {
+        /// Where the drive is, for instance 0:3
+        #[arg(value_name = "CONTROLLER:LUN")]
+        place: Place,
+        /// Even if the guest has locked it
+        #[arg(long)]
+        force: bool,
+    },
     /// Watch the channels: packets, bytes, signals and exits a second, and how full the rings are
     Top(top::Options),
 }
@@ -110,8 +148,8 @@ pub enum CtlError {
 
 impl Command {
     /// Method, path and body.
-    fn request(&self) -> (&'static str, String, Option<&'static str>) {
-        let at_once = |&now: &bool| now.then_some(r#"{"now":true}"#);
+    fn request(&self) -> (&'static str, String, Option<String>) {
+        let at_once = |&now: &bool| now.then(|| r#"{"now":true}"#.to_owned());
         let (method, path, body) = match self {
             Command::State | Command::Top(_) => ("GET", "", None),
             Command::Config => ("GET", "/config", None),
@@ -125,9 +163,34 @@ impl Command {
             Command::Devices => ("GET", "/devices", None),
             Command::Add { name } => return ("PUT", device_path(name), None),
             Command::Remove { name } => return ("DELETE", device_path(name), None),
+            Command::Disks => ("GET", "/disks", None),
+            Command::AddDisk { disk } => {
+                let mut disk = disk.clone();
+                disk.path = absolute(&disk.path);
+                disk.parents = disk.parents.iter().map(|path| absolute(path)).collect();
+                ("POST", "/disks", Some(json!(disk).to_string()))
+            }
+            Command::AddDvd { dvd } => {
+                let path = dvd.path.as_deref().map(absolute);
+                ("POST", "/dvds", Some(json!(DvdOptions { path, ..dvd.clone() }).to_string()))
+            }
+            Command::RemoveDisk { place } => return ("DELETE", format!("{VM}/disks/{place}"), None),
+            Command::Insert { place, image } => {
+                let body = json!({"path": absolute(image)});
+                return ("PUT", format!("{VM}/discs/{place}"), Some(body.to_string()));
+            }
+            Command::Eject { place, force } => {
+                let body = json!({"force": force});
+                return ("DELETE", format!("{VM}/discs/{place}"), Some(body.to_string()));
+            }
         };
         (method, format!("{VM}{path}"), body)
     }
+}
+
+/// A path as the machine sees it, which may run in another directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The machine's path.
@@ -169,11 +232,11 @@ impl Ctl {
 
     fn ask(&self, mut client: Client, out: &mut dyn Write) -> Result<(), CtlError> {
         let (method, path, body) = self.command.request();
-        let answer = client.call(method, &path, body)?;
+        let answer = client.call(method, &path, body.as_deref())?;
         match &self.command {
             _ if answer.body.is_empty() => {
                 if answer.status == 202 {
-                    writeln!(out, "The guest is asked; it ends in its own time")?;
+                    writeln!(out, "The guest is asked; it does so in its own time")?;
                 }
             }
             _ if self.json => {
@@ -205,6 +268,7 @@ mod tests {
     use super::*;
     use crate::api::tests::Fixture;
     use crate::control::{self, Refusal};
+    use crate::disks::Unit;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -264,6 +328,12 @@ mod tests {
             ("devices", Asked::Devices),
             ("add timesync", Asked::Add("timesync".into())),
             ("remove timesync", Asked::Remove("timesync".into())),
+            ("disks", Asked::Disks),
+            ("add-disk /a.vhdx,lun=3", Asked::AddDisk(Unit::Disk("/a.vhdx,lun=3".parse().unwrap()))),
+            ("add-dvd /a.iso", Asked::AddDisk(Unit::Dvd("/a.iso".parse().unwrap()))),
+            ("remove-disk 0:3", Asked::RemoveDisk(Place { controller: 0, lun: 3 })),
+            ("insert 0:3 /a.iso", Asked::Insert(Place { controller: 0, lun: 3 }, "/a.iso".into())),
+            ("eject 0:3 --force", Asked::Eject { place: Place { controller: 0, lun: 3 }, force: true }),
         ] {
             ctl(&api, line).unwrap();
             assert_eq!(api.asked(), [asked], "{line}");

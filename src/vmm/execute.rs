@@ -2,8 +2,13 @@
 
 use devices::ic::shutdown::ShutdownKind;
 
+use std::path::Path;
+
+use devices::storage::scsi::Ejected;
+
 use super::ControlLoop;
 use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
+use crate::disks::{Place, Unit, UnitConfig, UnitError};
 use crate::hv::pause::RunState;
 use crate::machine::{BUS_DEVICES, Machine, MachineError};
 use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -26,6 +31,11 @@ impl ControlLoop<'_> {
             Command::Devices => Ok(Answer::Devices(devices(&self.machine))),
             Command::Remove(name) => self.change(|machine| machine.remove(&name)),
             Command::Add(name) => self.change(|machine| machine.add(&name)),
+            Command::Disks => Ok(Answer::Disks(self.machine.disks.rows())),
+            Command::AddDisk(unit) => self.add_disk(unit).map_err(Refusal::Disk),
+            Command::RemoveDisk(place) => self.remove_disk(place).map_err(Refusal::Disk),
+            Command::Insert(place, path) => self.insert(place, &path).map_err(Refusal::Disk),
+            Command::Eject { place, force } => self.eject(place, force).map_err(Refusal::Disk),
             Command::Help => Ok(Answer::Help),
         };
         reply.send(outcome);
@@ -79,6 +89,48 @@ impl ControlLoop<'_> {
     fn change(&mut self, change: impl FnOnce(&mut Machine) -> Result<(), MachineError>) -> Outcome {
         change(&mut self.machine).map_err(Refusal::Device)?;
         Ok(Answer::Done)
+    }
+
+    /// What is added and removed stays so when the machine is reset.
+    fn add_disk(&mut self, unit: Unit) -> Result<Answer, UnitError> {
+        let Machine { disks, bus, .. } = &mut self.machine;
+        let place = disks.place(&unit)?;
+        let config = UnitConfig::new(place, unit);
+        disks.add(bus, &config)?;
+        self.outside.config.disks.push(config);
+        let row = disks.row(place)?;
+        log::info!("The guest has a new {} at {place}", row.kind);
+        Ok(Answer::Disk(Box::new(row)))
+    }
+
+    fn remove_disk(&mut self, place: Place) -> Result<Answer, UnitError> {
+        self.machine.disks.remove(place)?;
+        self.outside.config.disks.retain(|disk| disk.place != place);
+        log::info!("What was at {place} is removed");
+        Ok(Answer::Done)
+    }
+
+    fn insert(&mut self, place: Place, path: &Path) -> Result<Answer, UnitError> {
+        self.machine.disks.insert(place, path)?;
+        self.set_disc(place, Some(path));
+        Ok(Answer::Done)
+    }
+
+    fn eject(&mut self, place: Place, force: bool) -> Result<Answer, UnitError> {
+        if self.machine.disks.eject(place, force)? == Ejected::Asked {
+            log::info!("The guest has locked drive {place}, and is asked to eject its disc");
+            return Ok(Answer::AskedToEject);
+        }
+        self.set_disc(place, None);
+        Ok(Answer::Done)
+    }
+
+    fn set_disc(&mut self, place: Place, disc: Option<&Path>) {
+        for config in self.outside.config.disks.iter_mut().filter(|config| config.place == place) {
+            if let Unit::Dvd(dvd) = &mut config.unit {
+                dvd.path = disc.map(Path::to_owned);
+            }
+        }
     }
 
     fn status(&self) -> Status {

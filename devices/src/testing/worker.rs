@@ -32,22 +32,33 @@ impl<W: ChannelWorker> TestWorker<W> {
     pub fn open<D: VmbusDevice<Worker = W>>(
         device: &mut D,
         ram: &GuestRam,
-        (outgoing, incoming): (&[u64], &[u64]),
+        rings: (&[u64], &[u64]),
         user_data: [u8; 120],
     ) -> Result<Self, Box<dyn Error>> {
+        Self::open_as(device, &Opening::alone(Version::V5_3, user_data, ram.clone()), rings)
+    }
+
+    /// Opens any channel of a device.
+    ///
+    /// # Errors
+    /// As [`TestWorker::open`].
+    pub fn open_as<D: VmbusDevice<Worker = W>>(
+        device: &mut D,
+        opening: &Opening,
+        (outgoing, incoming): (&[u64], &[u64]),
+    ) -> Result<Self, Box<dyn Error>> {
         let ring = |pfns| -> Result<RingPages, Box<dyn Error>> {
-            let pages = Pages::resolve(ram, pfns)?;
+            let pages = Pages::resolve(&opening.ram, pfns)?;
             pages.write(0, &<[u8; PAGE_SIZE]>::new_zeroed())?;
             Ok(RingPages::new(pages)?)
         };
         let (from_guest, to_guest) = (ring(outgoing)?, ring(incoming)?);
-        let opening = Opening { version: Version::V5_3, user_data, ram: ram.clone() };
-        device.ring_needs(&opening).check(&from_guest, &to_guest)?;
+        device.ring_needs(opening).check(&from_guest, &to_guest)?;
         // The guest's side first: it says that it uses the pending send size.
         let (outgoing, incoming) = (Outgoing::open(from_guest.clone())?, Incoming::open(to_guest.clone())?);
         let interrupt = Arc::new(Interrupt::new(Arc::new(TestSynic::new(1)), 1, Some(0)));
         let channel = Channel::open(from_guest, to_guest, interrupt, Arc::new(ChannelCounters::default()))?;
-        let worker = device.open(&opening)?;
+        let worker = device.open(opening)?;
         Ok(TestWorker { worker, channel, outgoing, incoming, buffer: PacketBuffer::new(), started: false })
     }
 

@@ -19,6 +19,7 @@ use vmm_sys_util::tempdir::TempDir;
 use super::{Limits, Server, Vm};
 use crate::config::{Config, Options};
 use crate::control::{Answer, Command, DeviceRow, Outcome, Refusal, Status, command_channel};
+use crate::disks::{DiskRow, DvdOptions, Place, Unit};
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
 use crate::report::{Counters, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -53,6 +54,8 @@ impl Vm for FakeVm {
             Command::Add(name) | Command::Remove(name) if name == "disk" => {
                 return Err(Refusal::Device(MachineError::UnknownDevice { name }));
             }
+            Command::Disks => Answer::Disks(vec![disk_row()]),
+            Command::AddDisk(_) => Answer::Disk(Box::new(disk_row())),
             Command::Help => Answer::Help,
             _ => Answer::Done,
         })
@@ -76,11 +79,19 @@ fn status() -> Status {
 
 fn config() -> Config {
     let kernel = std::env::current_exe().unwrap();
-    Options { kernel: Some(kernel), trace: Some("t".into()), ..Options::default() }.check().unwrap()
+    let disks = vec!["a.img,cache=none,bandwidth=3M".parse().unwrap()];
+    let dvds = vec!["lun=1".parse().unwrap()];
+    Options { kernel: Some(kernel), trace: Some("t".into()), disks, dvds, ..Options::default() }
+        .check()
+        .unwrap()
 }
 
 fn channel(device: &str) -> ChannelRow {
     ChannelRow { device: device.into(), id: 1, state: "open".into(), packets_in: 7, ..ChannelRow::default() }
+}
+
+fn disk_row() -> DiskRow {
+    DiskRow { kind: "disk".into(), path: Some("a.img".into()), ..DiskRow::default() }
 }
 
 fn counters() -> Counters {
@@ -164,6 +175,8 @@ fn split(response: &str) -> (u16, Value) {
 fn paths_are_commands() {
     let api = Fixture::new();
     let add = || Command::Add("heartbeat".into());
+    let disk = |words: &str| Command::AddDisk(Unit::Disk(words.parse().unwrap()));
+    let place = Place { controller: 0, lun: 1 };
     for (method, path, body, status, command) in [
         ("GET", "vm", "", 200, Command::State),
         ("GET", "vm/config", "", 200, Command::Config),
@@ -180,6 +193,12 @@ fn paths_are_commands() {
         ("GET", "vm/devices", "", 200, Command::Devices),
         ("PUT", "vm/devices/heartbeat", "", 204, add()),
         ("DELETE", "vm/devices/heartbeat", "", 204, Command::Remove("heartbeat".into())),
+        ("GET", "vm/disks", "", 200, Command::Disks),
+        ("POST", "vm/disks", r#"{"path": "a,b", "iops": 9}"#, 200, disk("a,,b,iops=9")),
+        ("POST", "vm/dvds", "", 200, Command::AddDisk(Unit::Dvd(DvdOptions::default()))),
+        ("DELETE", "vm/disks/0:1", "", 204, Command::RemoveDisk(place)),
+        ("PUT", "vm/discs/0:1", r#"{"path": "a.iso"}"#, 204, Command::Insert(place, "a.iso".into())),
+        ("DELETE", "vm/discs/0:1", r#"{"force": true}"#, 204, Command::Eject { place, force: true }),
     ] {
         assert_eq!(api.call(method, &format!("/api/v1/{path}"), body).0, status, "{method} {path}");
         assert_eq!(api.asked(), [command], "{method} {path}");
@@ -203,21 +222,21 @@ fn mistakes_are_sentences_and_reach_no_machine() {
             405,
             "GET is not for /api/v1/vm/devices/x, which has PUT, DELETE",
         ),
-        ("PUT", "/api/v1/vm/shutdown", "{", 400, "The body is not understood: EOF"),
+        ("PUT", "/api/v1/vm/shutdown", "{", 400, "The request is not understood: EOF"),
         (
             "PUT",
             "/api/v1/vm/shutdown",
             r#"{"nwo": true}"#,
             400,
-            "The body is not understood: unknown field `nwo`",
+            "The request is not understood: unknown field `nwo`",
         ),
-        ("PUT", "/api/v1/vm/shutdown", r#"{"now": 1}"#, 400, "The body is not understood: invalid type"),
+        ("PUT", "/api/v1/vm/shutdown", r#"{"now": 1}"#, 400, "The request is not understood: invalid type"),
         (
             "PUT",
             "/api/v1/vm/pause",
             r#"{"now": true}"#,
             400,
-            "The body is not understood: unknown field `now`",
+            "The request is not understood: unknown field `now`",
         ),
     ] {
         let (got, answer) = api.call(method, path, body);

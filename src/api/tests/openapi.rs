@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::schema::{check, resolve};
 use super::{Fixture, Refusal};
 use crate::api::routes::{OPENAPI, ROUTES};
+use crate::disks::{Place, PlaceError, UnitError};
 use crate::machine::MachineError;
 
 /// What a path's description has besides methods.
@@ -43,7 +44,8 @@ fn call(
     (method, path, operation): &(String, String, &Value),
     body: &str,
 ) -> u16 {
-    let (status, answer) = api.call(method, &path.replace("{name}", "heartbeat"), body);
+    let name = document["paths"][path]["parameters"][0]["example"].as_str().unwrap_or_default();
+    let (status, answer) = api.call(method, &path.replace("{name}", name), body);
     let what = format!("{method} {path} {status}");
     let mut response = &operation["responses"][status.to_string()];
     assert!(response.is_object(), "{what} is not described");
@@ -55,6 +57,12 @@ fn call(
         None => assert_eq!(answer, Value::Null, "{what} has a body"),
     }
     status
+}
+
+/// A body that the operation takes: the example, or none.
+fn body((.., operation): &(String, String, &Value)) -> String {
+    let example = operation.pointer("/requestBody/content/application~1json/example");
+    example.map(Value::to_string).unwrap_or_default()
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn every_route_is_described_and_every_description_is_served() {
 fn every_answer_is_what_its_schema_says() {
     let (api, document) = (Fixture::new(), document());
     for operation in &operations(&document) {
-        let status = call(&api, &document, operation, "");
+        let status = call(&api, &document, operation, &body(operation));
         assert!((200..300).contains(&status), "{} {}: {status}", operation.0, operation.1);
     }
 }
@@ -103,11 +111,11 @@ fn every_error_is_what_its_schema_says() {
     for operation in operations(&document).iter().filter(|(_, path, _)| path != "/api/v1/openapi.json") {
         for refusal in everywhere {
             api.vm.refuse.lock().unwrap().push(refusal());
-            assert!(call(&api, &document, operation, "") >= 500);
+            assert!(call(&api, &document, operation, &body(operation)) >= 500);
         }
         assert_eq!(call(&api, &document, operation, "no JSON"), 400);
     }
-    let kind = ShutdownKind::PowerOff;
+    let (kind, place) = (ShutdownKind::PowerOff, Place { controller: 0, lun: 1 });
     for (id, refusal) in [
         ("pause", Refusal::Resumed),
         ("shutdown", Refusal::Paused(kind)),
@@ -117,10 +125,15 @@ fn every_error_is_what_its_schema_says() {
         ("addDevice", Refusal::Device(MachineError::AlreadyThere("x".into()))),
         ("addDevice", Refusal::Device(MachineError::Resources(std::io::ErrorKind::Other.into()))),
         ("removeDevice", Refusal::Device(MachineError::NotThere("x".into()))),
+        ("addDisk", Refusal::Disk(UnitError::Place(PlaceError::Full(0)))),
+        ("addDvd", Refusal::Disk(UnitError::Place(PlaceError::Full(0)))),
+        ("removeDisk", Refusal::Disk(UnitError::Absent(place))),
+        ("insertDisc", Refusal::Disk(UnitError::NotADrive(place))),
+        ("ejectDisc", Refusal::Disk(UnitError::Absent(place))),
     ] {
         let operations = operations(&document);
         let operation = operations.iter().find(|(.., operation)| operation["operationId"] == id).unwrap();
         api.vm.refuse.lock().unwrap().push(refusal);
-        assert!(call(&api, &document, operation, "") >= 400, "{id}");
+        assert!(call(&api, &document, operation, &body(operation)) >= 400, "{id}");
     }
 }

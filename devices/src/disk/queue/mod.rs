@@ -358,7 +358,7 @@ impl Queue {
     }
 
     /// Waits until neither the kernel nor a thread knows guest memory.
-    fn drain(&mut self) -> io::Result<()> {
+    pub fn drain(&mut self) -> io::Result<()> {
         loop {
             self.abort_all();
             let mut ended = std::mem::take(&mut self.ended);
