@@ -8,6 +8,8 @@ mod busman;
 mod cache;
 mod cpio;
 mod demo;
+mod disk;
+mod fio;
 mod guest;
 mod host;
 mod kernel;
@@ -16,9 +18,11 @@ mod measure;
 mod nested;
 mod packages;
 mod probe;
+mod programs;
 mod progress;
 mod sample;
 mod session;
+mod storage;
 mod suite;
 mod table;
 mod terminal;
@@ -67,7 +71,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, bus, services or rings
+        /// boot, bus, services, rings or storage
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]

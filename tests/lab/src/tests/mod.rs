@@ -4,6 +4,7 @@ mod boot;
 mod bus;
 mod rings;
 mod services;
+mod storage;
 
 use anyhow::{Result, ensure};
 
@@ -35,6 +36,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "bus", tests: bus::TESTS },
     Family { name: "services", tests: services::TESTS },
     Family { name: "rings", tests: rings::TESTS },
+    Family { name: "storage", tests: storage::TESTS },
 ];
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine
