@@ -34,11 +34,11 @@ const SCRATCH: &str = "/scratch";
 const MAKE_SCRATCH: &str = "
     mountpoint -q /scratch && exit
     set -e
-    modprobe -d \"$1\" null_blk nr_devices=1 gb=3 bs=512 memory_backed=1 discard=1 no_sched=1 submit_queues=1
+    modprobe -d \"$1\" brd rd_nr=1 rd_size=2097152
     modprobe -d \"$1\" ext4
-    mkfs.ext4 -q -O ^has_journal -N 4096 /dev/nullb0
+    mkfs.ext4 -q -O ^has_journal -N 4096 /dev/ram0
     mkdir -p /scratch
-    mount -o discard,noatime /dev/nullb0 /scratch
+    mount -o noatime /dev/ram0 /scratch
 ";
 
 /// A guest that does what the host types (resources/guest/tests/storage.sh).

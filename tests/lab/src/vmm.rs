@@ -20,6 +20,16 @@ pub enum Vmm {
     Qemu,
 }
 
+impl Vmm {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busman => "busman",
+            Self::Qemu => "QEMU",
+        }
+    }
+}
+
 /// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices, RAM in a
 /// memfd.
 const QEMU_MACHINE: &str = "-machine q35,accel=kvm,memory-backend=ram -nodefaults -display none -serial stdio
