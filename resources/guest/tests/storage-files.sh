@@ -7,20 +7,19 @@ task_format() {
     mkfs.ext4 -q -F "$@" "$node" >/tmp/mkfs 2>&1 || fail "mkfs.ext4 $node: $(tr '\n' ' ' </tmp/mkfs)"
 }
 
-# attach DISK; detach: mounts and unmounts.
+# attach DISK; detach DISK: mounts and unmounts, at /disks/DISK.
 attach() {
-    node=$(device "$1")
-    mkdir -p /disk
-    mount -t ext4 ${2:+-o "$2"} "$node" /disk || fail "mount $node"
+    mkdir -p "/disks/$1"
+    mount -t ext4 "$(device "$1")" "/disks/$1" || fail "mount disk $1"
 }
 detach() {
-    umount /disk || fail "umount /disk"
+    umount "/disks/$1" || fail "umount disk $1"
 }
 task_attach() {
-    attach "$@"
+    attach "$1"
 }
 task_detach() {
-    detach
+    detach "$1"
 }
 
 # clean DISK: whether the file system is without a fault.
@@ -29,17 +28,17 @@ task_clean() {
     e2fsck -fn "$node" >/tmp/fsck 2>&1 || fail "e2fsck $node: $(tr '\n' ' ' </tmp/fsck)"
 }
 
-# make_tree FOLDER COUNT: files of up to 4096 bytes, a hundred in a folder, the same ones every time.
+# make_tree FOLDER COUNT: small files and a few large ones, a hundred in a folder, the same ones every time.
 make_tree() {
     seq 0 $((($2 - 1) / 100)) | sed "s,^,$1/," | xargs mkdir -p
     awk -v folder="$1" -v count="$2" '
         BEGIN {
             text = "Everything that is written here is read again. "
-            while (length(text) < 4096)
+            while (length(text) < 65536)
                 text = text text
             for (n = 0; n < count; n++) {
                 file = folder "/" int(n / 100) "/" n
-                printf "%d %s", n, substr(text, 1 + n % 40, n * 7919 % 4040) > file
+                printf "%d %s", n, substr(text, 1 + n % 40, n % 50 ? n * 7919 % 1000 : n * 7919 % 60000) > file
                 close(file)
             }
         }'
@@ -51,12 +50,12 @@ task_tree() {
     [ -e /tree ] || make_tree /tree "$2"
     task_format "$1"
     attach "$1"
-    cp -r /tree /disk/copy || fail "cp -r"
-    detach
+    cp -r /tree "/disks/$1/copy" || fail "cp -r"
+    detach "$1"
     attach "$1"
-    (cd /disk/copy && sha256sum -c -s /sums) || fail "files have changed"
-    value files "$(find /disk/copy -type f | wc -l)"
-    detach
+    (cd "/disks/$1/copy" && sha256sum -c -s /sums) || fail "files have changed"
+    value files "$(find "/disks/$1/copy" -type f | wc -l)"
+    detach "$1"
     task_clean "$1"
 }
 
@@ -71,44 +70,49 @@ content() {
         }'
 }
 
-# load DISK: writes files until the power goes; says the number of each one that the disk has promised to keep.
-# Other files come and go meanwhile, so that the journal is never still.
+# load DISK...: writes files to each disk until the power goes; says the number of each one that the disk has
+# promised to keep. Other files come and go meanwhile, so that the journal is never still.
 task_load() {
-    attach "$1"
-    mkdir -p /disk/load /disk/noise
-    (while :; do
-        cp -r /tests /disk/noise/tests
-        rm -r /disk/noise/tests
-    done) &
-    n=0
-    while :; do
-        n=$((n + 1))
-        content $n | dd of=/disk/load/$n conv=fsync 2>/dev/null || fail "file $n"
-        value synced $n
+    for disk; do
+        attach "$disk"
+        mkdir -p "/disks/$disk/load"
+        keep_files "$disk" &
+        change_files "$disk" &
     done
+    wait
+}
+keep_files() {
+    n=0
+    while n=$((n + 1)); do
+        content $n | dd of="/disks/$1/load/$n" conv=fsync 2>/dev/null || fail "file $n on disk $1"
+        value synced "$1 $n"
+    done
+}
+change_files() {
+    while cp -r /tests "/disks/$1/noise"; do
+        rm -r "/disks/$1/noise"
+    done
+    fail "other files on disk $1"
 }
 
 # synced DISK LAST: whether the files up to that one are there as they were, after the journal was replayed.
 task_synced() {
     attach "$1"
     for n in $(seq "$2"); do
-        content "$n" | cmp -s - "/disk/load/$n" || fail "file $n of $2 is lost or changed"
+        content "$n" | cmp -s - "/disks/$1/load/$n" || fail "disk $1: file $n of $2 is lost or changed"
     done
-    detach
+    detach "$1"
     task_clean "$1"
-    value kept "$2"
+    value kept "$1 $2"
 }
 
-# trim: gives the room of the mounted file system's free blocks back.
-task_trim() {
+# trimmed DISK MIB: a large file comes and goes, and its room is given back.
+task_trimmed() {
+    attach "$1"
+    dd if=/dev/urandom of="/disks/$1/blob" bs=1M count="$2" conv=fsync 2>/dev/null || fail "no room for the file"
+    rm "/disks/$1/blob"
     sync
-    fstrim /disk
-}
-
-# blob MIB; unblob: a large file comes and goes.
-task_blob() {
-    dd if=/dev/urandom of=/disk/blob bs=1M count="$1" conv=fsync 2>/dev/null
-}
-task_unblob() {
-    rm /disk/blob
+    fstrim "/disks/$1" || fail "fstrim disk $1"
+    detach "$1"
+    task_clean "$1"
 }

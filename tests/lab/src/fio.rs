@@ -36,8 +36,10 @@ const EMPTY: [&str; 8] = [
 pub fn add(cache: &Cache, packages: &Packages, archive: &mut Archive) -> Result<()> {
     packages::install_tools(&TOOLS)?;
     let program = packages.tree("fio")?.join("usr/bin/fio");
-    let symbols = parse(&run("nm", &["-D".as_ref(), "--undefined-only".as_ref(), program.as_os_str()], None)?);
-    let empty = cache.entry(&cache::keyed("fio/empty", &(&symbols, EMPTY)), |folder| build(&symbols, folder))?;
+    let symbols =
+        parse(&run("nm", &["-D".as_ref(), "--undefined-only".as_ref(), program.as_os_str()], None)?);
+    let empty =
+        cache.entry(&cache::keyed("fio/empty", &(&symbols, EMPTY)), |folder| build(&symbols, folder))?;
     let real = packages.trees("lib").map(|tree| tree.join(programs::LIBRARIES));
     let folders: Vec<PathBuf> = real.chain([empty]).collect();
     programs::add(archive, &program, "/bin/fio", &folders)
@@ -69,8 +71,15 @@ fn build(symbols: &Symbols, folder: &Path) -> Result<()> {
         versioned.map(|(version, names)| format!("{version} {{ {}; }};\n", names.join("; "))).collect();
     fs::write(folder.join("empty.c"), source)?;
     fs::write(folder.join("versions"), versions)?;
-    let arguments =
-        ["-shared", "-nostdlib", "-fno-builtin", "-Wl,--version-script=versions", "-o", "empty.so", "empty.c"];
+    let arguments = [
+        "-shared",
+        "-nostdlib",
+        "-fno-builtin",
+        "-Wl,--version-script=versions",
+        "-o",
+        "empty.so",
+        "empty.c",
+    ];
     run("gcc-12", &arguments, Some(folder))?;
     for name in EMPTY {
         fs::copy(folder.join("empty.so"), folder.join(name))?;

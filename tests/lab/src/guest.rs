@@ -104,8 +104,7 @@ pub fn add_modules(archive: &mut Archive, kernel: &Kernel, more: &[&str]) -> Res
 /// kexec, with Xen's libraries, which come as packages of their own.
 fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
     let program = packages.tree("kexec-tools")?.join("sbin/kexec");
-    let folders: Vec<PathBuf> =
-        packages.trees("libxen").map(|tree| tree.join(programs::LIBRARIES)).collect();
+    let folders: Vec<PathBuf> = packages.trees("libxen").map(|tree| tree.join(programs::LIBRARIES)).collect();
     programs::add(archive, &program, "/sbin/kexec", &folders)
 }
 

@@ -39,9 +39,8 @@ fn host_cpu_us(stat: &str) -> u64 {
 fn add_thread(task: &Path, sample: &mut Sample) {
     let read = |name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
     let name = read("comm");
-    let is_vcpu = name.trim().ends_with("/KVM") || name.strip_prefix("vp").is_some_and(|rest| {
-        rest.starts_with(|first: char| first.is_ascii_digit())
-    });
+    let is_vcpu = name.trim().ends_with("/KVM")
+        || name.strip_prefix("vp").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
     let waits = read("status");
     let waits = waits.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     let waits: u64 = waits.and_then(|count| count.trim().parse().ok()).unwrap_or(0);

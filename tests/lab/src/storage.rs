@@ -82,7 +82,11 @@ pub fn scratch(lab: &mut Lab) -> Result<PathBuf> {
         }
         None => lab.logs().join("scratch"),
     };
-    lab.sh("rm -rf \"$1\"/* && mkdir -p \"$1\"", &[&folder.display().to_string()])?;
+    // A test that failed may have left something mounted in there.
+    lab.sh(
+        "umount \"$1\"/* 2>/dev/null; rm -rf \"$1\"/* && mkdir -p \"$1\"",
+        &[&folder.display().to_string()],
+    )?;
     Ok(folder)
 }
 

@@ -64,8 +64,5 @@ fn results(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn read(folder: &Path) -> Result<(Benchmark, Estimates)> {
     let text = |name: &str| fs::read(folder.join(name));
-    Ok((
-        serde_json::from_slice(&text("benchmark.json")?)?,
-        serde_json::from_slice(&text("estimates.json")?)?,
-    ))
+    Ok((serde_json::from_slice(&text("benchmark.json")?)?, serde_json::from_slice(&text("estimates.json")?)?))
 }

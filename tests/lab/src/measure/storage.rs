@@ -73,7 +73,11 @@ fn image(lab: &mut Lab) -> Result<Disk> {
 }
 
 /// A guest with the disk, at work.
-fn with_disk<T>(lab: &mut Lab, disk: &Disk, work: impl FnOnce(&mut Vm<'_>) -> Result<T>) -> Result<(T, Option<Report>)> {
+fn with_disk<T>(
+    lab: &mut Lab,
+    disk: &Disk,
+    work: impl FnOnce(&mut Vm<'_>) -> Result<T>,
+) -> Result<(T, Option<Report>)> {
     let vmm = lab.wishes.vmm;
     let guest = storage::guest(lab)?.disk(disk);
     let mut vm = lab.start(&guest)?;
@@ -114,7 +118,11 @@ fn costs(lab: &mut Lab, disk: &Disk, depth: u32, figures: &mut Figures) -> Resul
     let (many, many_report) = run(MANY)?;
     let requests = (MANY - FEW) as f64;
     let mut add = |what: &str, count: f64, unit| {
-        figures.add(&format!("4 KiB random read, depth {depth}: {what}, per request"), count / requests, unit);
+        figures.add(
+            &format!("4 KiB random read, depth {depth}: {what}, per request"),
+            count / requests,
+            unit,
+        );
     };
     let before = few_report.exits();
     for (reason, count) in many_report.exits() {

@@ -7,7 +7,8 @@ use crate::lab::Lab;
 use crate::storage;
 
 /// fio's runs: sizes of requests, how many at a time, and over how many MiB.
-const PATTERNS: [(&str, u32, u32); 4] = [("4k-4k", 1, 2), ("4k-4k", 64, 8), ("4k-1m", 16, 32), ("1m-1m", 4, 32)];
+const PATTERNS: [(&str, u32, u32); 4] =
+    [("4k-4k", 1, 2), ("4k-4k", 64, 8), ("4k-1m", 16, 32), ("1m-1m", 4, 32)];
 
 pub fn files(lab: &mut Lab) -> Result<()> {
     let folder = storage::scratch(lab)?;

@@ -2,6 +2,9 @@
 //! of each kind, which are checked afterwards by tools that are not ours.
 
 mod io;
+mod power;
+mod shape;
+mod space;
 
 use std::path::Path;
 
@@ -17,6 +20,13 @@ use crate::vmm::{Guest, Vmm};
 pub const TESTS: &[Test] = &[
     Test { name: "10000 files on every kind of image", run: io::files },
     Test { name: "patterns are read back as written", run: io::patterns },
+    Test { name: "what was promised survives a kill of the VMM under load", run: power::loss },
+    Test { name: "what the guest discards is room on the host", run: space::discard },
+    Test { name: "a full host disk is an error of the disk alone", run: space::full },
+    Test { name: "64 LUNs of one controller, and 4 controllers", run: shape::many },
+    Test { name: "read-only disks, and sectors of 4096 bytes", run: shape::options },
+    Test { name: "a DVD is read and ejected", run: shape::dvd },
+    Test { name: "disks come and go while the guest runs", run: shape::hot },
 ];
 
 /// The kinds of images that guests write to most.
@@ -46,22 +56,22 @@ fn disk(lab: &mut Lab, folder: &Path, kind: Kind, mib: u32) -> Result<Disk> {
             Ok(Disk::new(&folder.join("raw.img"), "raw"))
         }
         Kind::Dynamic => {
-            create(lab, &[&path("dynamic.vhdx"), &size])?;
+            create(lab, &path("dynamic.vhdx"), &size)?;
             Ok(Disk::new(&folder.join("dynamic.vhdx"), "vhdx"))
         }
         Kind::Differencing => {
-            create(lab, &[&path("parent.vhdx"), &size])?;
-            lab.run_busman(&["image", "create", "--parent", &path("parent.vhdx"), &path("child.vhdx")])?;
+            create(lab, &path("parent.vhdx"), &size)?;
+            lab.run_busman(&["image", "create", &path("child.vhdx"), "--parent", &path("parent.vhdx")])?;
             Ok(Disk::new(&folder.join("child.vhdx"), "vhdx"))
         }
     }
 }
 
-/// Makes a dynamic VHDX: its path and its size.
-fn create(lab: &mut Lab, words: &[&str; 2]) -> Result<()> {
+/// Makes a dynamic VHDX.
+fn create(lab: &mut Lab, path: &str, size: &str) -> Result<()> {
     match lab.wishes.vmm {
-        Vmm::Busman => lab.run_busman(&[&["image", "create"], &words[..]].concat())?,
-        Vmm::Qemu => lab.sh("qemu-img create -q -f vhdx \"$1\" \"$2\"", words)?,
+        Vmm::Busman => lab.run_busman(&["image", "create", path, "--size", size])?,
+        Vmm::Qemu => lab.sh("qemu-img create -q -f vhdx \"$1\" \"$2\"", &[path, size])?,
     };
     Ok(())
 }
@@ -80,7 +90,11 @@ fn check(lab: &mut Lab, disk: &Disk) -> Result<()> {
 }
 
 /// Runs a guest that has these disks.
-fn with_disks(lab: &mut Lab, disks: &[Disk], work: impl FnOnce(&mut Vm<'_>) -> Result<()>) -> Result<Outcome> {
+fn with_disks(
+    lab: &mut Lab,
+    disks: &[Disk],
+    work: impl FnOnce(&mut Vm<'_>) -> Result<()>,
+) -> Result<Outcome> {
     let guest = storage::guest(lab)?;
     let guest = disks.iter().fold(guest, Guest::disk);
     let mut vm = lab.start(&guest)?;
