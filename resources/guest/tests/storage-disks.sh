@@ -90,6 +90,27 @@ task_refuses() {
     ! dd if=/dev/zero of="$node" bs=4096 count=1 oflag=direct conv=fsync 2>/dev/null
 }
 
+# commands DISK: SCSI commands that Linux itself has no use for: verify, write same, persistent reservations.
+task_commands() {
+    node=$(device "$1")
+    key=b0b0
+    sg_write_same --10 --lba=8 --num=64 --xferlen=512 --in=/fill "$node" || fail "write same"
+    dd if=/fill of=/block bs=512 count=1 2>/dev/null
+    for block in 8 71; do
+        dd if="$node" bs=512 skip=$block count=1 2>/dev/null | cmp -s - /block || fail "write same left out $block"
+    done
+    dd if="$node" bs=512 skip=72 count=1 2>/dev/null | cmp -s - /block && fail "write same went too far"
+    sg_verify --lba=0 --count=256 "$node" || fail "verify"
+    sg_verify --lba=8 --count=1 --ndo=512 --in=/block "$node" || fail "verify finds a difference where there is none"
+    ! sg_verify --lba=72 --count=1 --ndo=512 --in=/block "$node" 2>/dev/null || fail "verify finds no difference"
+    sg_persist --out --register --param-sark=$key "$node" >/dev/null || fail "register"
+    sg_persist --out --reserve --param-rk=$key --prout-type=3 "$node" >/dev/null || fail "reserve"
+    sg_persist --in --read-reservation "$node" | grep -qi "key=0x$key" || fail "the reservation cannot be read"
+    sg_persist --out --release --param-rk=$key --prout-type=3 "$node" >/dev/null || fail "release"
+    sg_persist --out --register --param-rk=$key --param-sark=0 "$node" >/dev/null || fail "unregister"
+    ! sg_persist --in --read-keys "$node" | grep -qi "0x$key" || fail "the key is still registered"
+}
+
 # overfill DISK: writes until the host has no room left, which is an error of the disk and of nothing else; then
 # reads back the beginning.
 task_overfill() {

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::{check, disks, task, with_disks};
+use super::{Kind, check, disk, disks, task, with_disks};
+use crate::disk::Cache;
 use crate::lab::Lab;
 use crate::storage;
 
@@ -26,7 +27,11 @@ pub fn files(lab: &mut Lab) -> Result<()> {
 
 pub fn patterns(lab: &mut Lab) -> Result<()> {
     let folder = storage::scratch(lab)?;
-    let disks = disks(lab, &folder, 64)?;
+    let mut disks = disks(lab, &folder, 64)?;
+    // Past the host's page cache, which is another way through the engine.
+    let direct = folder.join("direct");
+    lab.sh("mkdir \"$1\"", &[&direct.display().to_string()])?;
+    disks.push(disk(lab, &direct, Kind::Raw, 64)?.cache(Cache::None).at(0, u32::try_from(disks.len())?));
     let vmm = lab.wishes.vmm;
     with_disks(lab, &disks, |vm| {
         for disk in &disks {

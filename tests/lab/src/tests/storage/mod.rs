@@ -24,7 +24,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "what the guest discards is room on the host", run: space::discard },
     Test { name: "a full host disk is an error of the disk alone", run: space::full },
     Test { name: "64 LUNs of one controller, and 4 controllers", run: shape::many },
-    Test { name: "read-only disks, and sectors of 4096 bytes", run: shape::options },
+    Test { name: "read-only disks, sectors of 4096 bytes, limits, rare commands", run: shape::options },
     Test { name: "a DVD is read and ejected", run: shape::dvd },
     Test { name: "disks come and go while the guest runs", run: shape::hot },
 ];

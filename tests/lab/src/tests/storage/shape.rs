@@ -52,18 +52,28 @@ fn kib(controller: u32, lun: u32) -> u64 {
     1024 + 4 * u64::from(controller * 64 + lun)
 }
 
+/// Requests per second of a disk with a limit. It may be ahead of it by those of one second.
+const IOPS: u64 = 50;
+
+/// Each disk is as its options say.
 pub fn options(lab: &mut Lab) -> Result<()> {
     let folder = storage::scratch(lab)?;
     let readonly = raw(lab, &folder.join("readonly.img"), 4096)?.readonly();
     let large = raw(lab, &folder.join("large.img"), 96 << 10)?.with(",sector-size=4096").at(0, 1);
+    let slow = raw(lab, &folder.join("slow.img"), 4096)?.with(&format!(",iops={IOPS}")).at(0, 2);
     let before = sum(lab, readonly.path())?;
-    let outcome = with_disks(lab, &[readonly.clone(), large.clone()], |vm| {
+    let outcome = with_disks(lab, &[readonly.clone(), large, slow], |vm| {
         task(vm, "refuses 0:0")?;
+        task(vm, &format!("fio 0:2 randread 4k 32 {} 4", 4 * IOPS))?;
+        task(vm, "fill 0:2 1")?;
+        task(vm, "commands 0:2")?;
         task(vm, "queue 0:1")?;
         task(vm, "tree 0:1 300")?;
         task(vm, "pattern 0:1 4k-64k 8 4")?;
         task(vm, "disks")
     })?;
+    let ms: u64 = outcome.value("fio")?.split_once(" ms=").context("no time")?.1.parse()?;
+    ensure!(ms > 2000, "{} requests took {ms} ms with a limit of {IOPS} a second", 4 * IOPS);
     expect(&outcome, "logical_block_size", "4096")?;
     expect(&outcome, "files", "300")?;
     let lines: Vec<&str> = outcome.said("value").filter(|line| line.starts_with("disk=")).collect();
