@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use crate::config::{Config, ConfigError, Options};
 use crate::ctl::Ctl;
+use crate::image::Image;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -39,6 +40,25 @@ Examples:
 
 BUSMAN_SOCKET names the socket where --socket does not.";
 
+const IMAGE_EXAMPLES: &str = "\
+Examples:
+  A disk of 64 GiB that takes space as it fills:
+    busman image create --size 64G disk.vhdx
+
+  A disk that stores what differs from another, which must not change any more:
+    busman image create --parent base.vhdx guest.avhdx
+
+  An image from elsewhere, and back:
+    busman image convert disk.qcow2 disk.vhdx
+    busman image convert --from raw /dev/vg/guest disk.vhdx
+
+  What it is, for a script:
+    busman image info --json disk.vhdx | jq .size
+
+A file's format is what its name says, unless an option says it; its content must agree.
+
+Exit codes: 0 done, and for check: the image is good; 1 something went wrong, or damage; 2 usage.";
+
 /// Runs virtual machines on KVM that look like Hyper-V generation 2 machines
 #[derive(Debug, Parser)]
 #[command(name = "busman", version, arg_required_else_help = true)]
@@ -57,6 +77,9 @@ pub enum Command {
     /// Ask a running machine, which was started with --api-socket
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),
+    /// Make, describe, convert and check disk images
+    #[command(after_help = IMAGE_EXAMPLES)]
+    Image(Image),
     /// Print completions for a shell, for instance: source <(busman completions bash)
     Completions {
         /// Your shell

@@ -12,6 +12,7 @@
 //! | [`control`] | what a user can ask of a running machine, and the way there |
 //! | [`api`] | the control socket: HTTP for commands |
 //! | [`ctl`] | `busman ctl`, its client |
+//! | [`image`] | `busman image`: disk images |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
@@ -31,6 +32,7 @@ pub mod ctl;
 pub mod events;
 pub mod host;
 pub mod hv;
+pub mod image;
 pub mod layout;
 pub mod machine;
 pub mod memory;

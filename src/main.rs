@@ -35,6 +35,9 @@ fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
             ctl.execute()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Image(image) => {
+            Ok(if image.execute()? { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
+        }
         Command::Completions { shell } => {
             cli::completions(shell, &mut io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -2,8 +2,9 @@
 //! order. Every GUID constant of the project is made with [`Guid::parse`] at compile time, in the module of the
 //! device that owns it.
 
-use std::fmt;
+use std::{fmt, io};
 
+use rustix::rand::GetRandomFlags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A GUID, 16 bytes as they lie in guest memory.
@@ -32,6 +33,22 @@ impl Guid {
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
+    }
+
+    /// Makes a GUID that nothing else has (version 4).
+    ///
+    /// # Errors
+    /// When the host has no random numbers.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
+        if filled != bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let [.., version, variant, _, _, _, _, _, _, _] = &mut bytes;
+        *version = *version & 0x0f | 0x40;
+        *variant = *variant & 0x3f | 0x80;
+        Ok(Guid(bytes))
     }
 
     /// Reads the text form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
@@ -96,6 +113,14 @@ mod tests {
             SCSI.to_bytes(),
             [0xd9, 0x63, 0x61, 0xba, 0xa1, 0x04, 0x29, 0x4d, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f]
         );
+    }
+
+    #[test]
+    fn random_guids_differ_and_say_so() {
+        let (first, second) = (Guid::random().unwrap(), Guid::random().unwrap());
+        assert_ne!(first, second);
+        let text = first.to_string();
+        assert!(text[14..].starts_with('4') && text[19..].starts_with(['8', '9', 'a', 'b']), "{text}");
     }
 
     #[test]

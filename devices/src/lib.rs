@@ -12,6 +12,7 @@
 //! | [`ratelimit`] | log lines that a guest can trigger |
 //! | [`vmbus`] | the bus |
 //! | [`disk`] | disk images and the I/O engine |
+//! | [`storage`] | SCSI controllers and their units |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
@@ -132,6 +133,7 @@ pub mod legacy;
 pub mod loopback;
 pub mod mem;
 pub mod ratelimit;
+pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod vmbus;

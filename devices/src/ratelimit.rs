@@ -14,7 +14,10 @@ pub const REFILL: Duration = Duration::from_secs(1);
 
 /// The budget of one call site.
 #[derive(Debug)]
-pub struct Limiter(Mutex<State>);
+pub struct Limiter {
+    burst: u32,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -27,17 +30,23 @@ impl Limiter {
     /// A full budget.
     #[must_use]
     pub const fn new() -> Self {
-        Limiter(Mutex::new(State { tokens: BURST, refilled: None, left_out: 0 }))
+        Self::with_burst(BURST)
+    }
+
+    /// A full budget of so many lines at once.
+    #[must_use]
+    pub const fn with_burst(burst: u32) -> Self {
+        Limiter { burst, state: Mutex::new(State { tokens: burst, refilled: None, left_out: 0 }) }
     }
 
     /// Takes one line from the budget: `None` when it is spent, else how many lines were left out before.
     pub fn take(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let refilled = *state.refilled.get_or_insert(now);
         let earned = now.saturating_duration_since(refilled).as_secs() / REFILL.as_secs();
         if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(BURST);
-            state.tokens = state.tokens.saturating_add(earned).min(BURST);
+            let earned = u32::try_from(earned).unwrap_or(self.burst);
+            state.tokens = state.tokens.saturating_add(earned).min(self.burst);
             state.refilled = Some(now);
         }
         if state.tokens == 0 {

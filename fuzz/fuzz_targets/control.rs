@@ -107,9 +107,16 @@ impl Bus<'_> {
                 let body: Vec<u32> = self.bytes()?.into_iter().take(58).map(number).collect();
                 self.post(&words(message_type, &body));
             }
-            160..=175 => {
+            160..=167 => {
                 let name = self.byte()?;
                 self.offer(name);
+            }
+            168..=175 => {
+                let (primary, opening) = (OfferId(self.byte()?.into()), self.byte()?.into());
+                let count = self.byte()?.into();
+                for offer in self.server.offer_sub_channels(primary, opening, count) {
+                    assert!(self.server.channel(offer).is_some(), "offered and not there");
+                }
             }
             176..=183 => {
                 let offer = self.byte()?;

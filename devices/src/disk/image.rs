@@ -13,6 +13,7 @@ use std::io;
 
 use thiserror::Error;
 
+use super::parents::ParentError;
 use crate::guid::Guid;
 
 /// Why an image did not do what it was asked for.
@@ -34,6 +35,12 @@ pub enum DiskError {
     /// The image contradicts itself.
     #[error("The image is damaged: {0}")]
     Damaged(String),
+    /// The image is what its format allows, and more than is understood here: a sentence for the user.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The image is the difference to another, which cannot be read.
+    #[error(transparent)]
+    Parent(#[from] Box<ParentError>),
     /// The host's file system or disk.
     #[error(transparent)]
     Host(#[from] io::Error),
@@ -44,7 +51,7 @@ pub enum DiskError {
 pub struct Geometry {
     /// Bytes; a multiple of the logical sector.
     pub size: u64,
-    /// Bytes of the smallest read or write: 512 or 4096.
+    /// Bytes of the smallest read or write: 512 or 4096; 2048 on optical media.
     pub logical_sector: u32,
     /// Bytes that are best written together: at least a logical sector.
     pub physical_sector: u32,
@@ -139,6 +146,12 @@ pub trait Image: Debug + Send + Sync {
     /// The files that [`Image::extents`] speaks of. The same ones for as long as the image is open.
     fn files(&self) -> &[File] {
         &[]
+    }
+
+    /// Whether the calls may wait for a disk, a network or a lock. Those of an image that never waits are made on the
+    /// channel's own thread.
+    fn blocks(&self) -> bool {
+        true
     }
 
     /// Whether [`Image::flush`] would do no more than `fdatasync` of the first of [`Image::files`], as of now.

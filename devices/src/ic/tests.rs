@@ -277,7 +277,7 @@ fn an_answer_to_no_request_is_ignored() {
 #[test]
 fn services_ask_for_rings_that_carry_their_largest_message() {
     let ram = TestGuest::default().ram().clone();
-    let opening = Opening { version: Version::V5_3, user_data: [0; 120], ram };
+    let opening = Opening::alone(Version::V5_3, [0; 120], ram);
     let both = |bytes| RingNeeds { from_guest: bytes, to_guest: bytes };
     // Descriptor 16, pipe header 8, header 20, body, padding, trailer 8.
     let shutdown = Shutdown::device().unwrap().0;

@@ -20,6 +20,12 @@ impl Piece<'_> {
         self.bytes.len()
     }
 
+    /// Where they start in this process, for the kernel to read or write. Valid as long as the RAM is mapped; the
+    /// guest may write there at any moment.
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.bytes.ptr_guard_mut().as_ptr()
+    }
+
     /// Copies them into the start of the buffer, as far as it goes, and returns the copy.
     pub fn read<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
         let len = self.size().min(buffer.len());

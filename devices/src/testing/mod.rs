@@ -6,6 +6,7 @@
 //! protocol; that is what tests are for.
 //!
 //! [`TestWorker`] is less: one open channel, without bus and threads, for those who decide what happens when.
+//! [`storage`] has the guest's driver of a SCSI controller, for either.
 
 #![expect(
     clippy::expect_used,
@@ -18,6 +19,7 @@
 
 mod channel;
 mod guest;
+pub mod storage;
 mod synic;
 mod worker;
 

@@ -41,7 +41,7 @@ impl<W: ChannelWorker> TestWorker<W> {
             Ok(RingPages::new(pages)?)
         };
         let (from_guest, to_guest) = (ring(outgoing)?, ring(incoming)?);
-        let opening = Opening { version: Version::V5_3, user_data, ram: ram.clone() };
+        let opening = Opening::alone(Version::V5_3, user_data, ram.clone());
         device.ring_needs(&opening).check(&from_guest, &to_guest)?;
         // The guest's side first: it says that it uses the pending send size.
         let (outgoing, incoming) = (Outgoing::open(from_guest.clone())?, Incoming::open(to_guest.clone())?);

@@ -4,18 +4,18 @@
 //! taken one at a time, and only while nothing that the host owes the guest is held up: a guest that does not
 //! read its answers is not listened to, so neither side's queue grows past its bound.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::channel::{Offer, VmbusDevice};
+use super::channel::{Offer, Opening, SubChannels, VmbusDevice};
 use super::protocol::{Status, Version};
+use super::reports::{Report, Reports};
 use super::server::{
     Action, ChannelInfo, HostMessage, MESSAGE_PORT, MULTI_CLIENT_PORT, OfferError, OfferId, OpenRequest,
     Server,
@@ -54,7 +54,7 @@ struct GuestMessage {
 #[derive(Debug)]
 struct Inbox {
     messages: Mutex<VecDeque<GuestMessage>>,
-    wake: EventFd,
+    wake: Arc<EventFd>,
     /// Where the bus is recorded, if it is.
     tracer: OnceLock<Tracer>,
 }
@@ -103,8 +103,8 @@ pub struct Bus {
     synic: Arc<dyn Synic>,
     ram: GuestRam,
     inbox: Arc<Inbox>,
-    /// Channels whose thread has ended.
-    finished: (Sender<OfferId>, Receiver<OfferId>),
+    /// What channels' threads have to say.
+    reports: Reports,
     /// Version of the latest connection.
     version: Option<Version>,
 }
@@ -115,15 +115,15 @@ impl Bus {
     /// # Errors
     /// When the host has no more descriptors.
     pub fn new(ram: GuestRam, synic: Arc<dyn Synic>) -> Result<Self, BusError> {
-        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let wake = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         synic.notify_drained(wake.try_clone()?);
         Ok(Bus {
             server: Server::new(synic.vp_count()),
             slots: BTreeMap::new(),
             synic,
             ram,
+            reports: Reports::new(Arc::clone(&wake)),
             inbox: Arc::new(Inbox { messages: Mutex::default(), wake, tracer: OnceLock::new() }),
-            finished: channel(),
             version: None,
         })
     }
@@ -180,7 +180,7 @@ impl Bus {
         self.version
     }
 
-    /// What every device's channel looks like, in the order in which the devices came.
+    /// What every channel looks like: the devices in the order in which they came, each with its sub-channels.
     #[must_use]
     pub fn channels(&self) -> Vec<ChannelRow> {
         let row = |(info, offer): (ChannelInfo, &Offer)| {
@@ -190,7 +190,15 @@ impl Bus {
             }
             row
         };
-        self.server.channels().map(row).collect()
+        let mut channels: Vec<_> = self.server.channels().collect();
+        let mut devices = HashMap::new();
+        for (info, offer) in &channels {
+            devices.entry((offer.interface, offer.instance)).or_insert(info.offer);
+        }
+        channels.sort_by_key(|(_, offer)| {
+            (devices.get(&(offer.interface, offer.instance)).copied(), offer.sub_channel)
+        });
+        channels.into_iter().map(row).collect()
     }
 
     /// Stops every channel and waits for the threads, for a machine that ends. [`Bus::channels`] has the final
@@ -208,7 +216,7 @@ impl Bus {
     pub fn process(&mut self) {
         let _ = self.inbox.wake.read();
         loop {
-            self.reap();
+            self.heed_reports();
             self.act();
             let Some(message) = self.next_message() else { return };
             let bytes = message.payload.get(..message.len).unwrap_or_default();
@@ -238,13 +246,29 @@ impl Bus {
         let _ = self.inbox.wake.write(1);
     }
 
-    /// Takes back what ended threads held, and tells the control plane.
-    fn reap(&mut self) {
-        while let Ok(id) = self.finished.1.try_recv() {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            // A thread that ended by itself leaves the channel open but dead, until the guest closes it.
-            if slot.join(&*self.synic) {
-                self.server.closed(id);
+    fn heed_reports(&mut self) {
+        while let Some((id, report)) = self.reports.next() {
+            match report {
+                Report::Finished => self.reap(id),
+                Report::WantsSubChannels { opening, count } => self.add_sub_channels(id, opening, count),
+            }
+        }
+    }
+
+    /// Takes back what an ended thread held, and tells the control plane.
+    fn reap(&mut self, id: OfferId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        // A thread that ended by itself leaves the channel open but dead, until the guest closes it.
+        if slot.join(&*self.synic) {
+            self.server.closed(id);
+        }
+    }
+
+    fn add_sub_channels(&mut self, primary: OfferId, opening: u64, count: u16) {
+        for id in self.server.offer_sub_channels(primary, opening, count) {
+            let label = self.offer_of(id).map(Offer::label).unwrap_or_default();
+            if let Some(slot) = self.slots.get(&primary).map(|slot| slot.another(label)) {
+                self.slots.insert(id, slot);
             }
         }
     }
@@ -297,23 +321,33 @@ impl Bus {
 
     /// What records a channel's packets, if they are to be.
     fn channel_trace(&self, id: OfferId, request: &OpenRequest) -> Option<ChannelTrace> {
-        let tracer = self.inbox.tracer.get()?;
-        let (_, offer) = self.server.channels().find(|(info, _)| info.offer == id)?;
-        tracer.channel(offer, request)
+        self.inbox.tracer.get()?.channel(self.offer_of(id)?, request)
+    }
+
+    fn offer_of(&self, id: OfferId) -> Option<&Offer> {
+        self.server.channels().find(|(info, _)| info.offer == id).map(|(_, offer)| offer)
     }
 
     fn open(&mut self, id: OfferId, request: &OpenRequest) {
         let trace = self.channel_trace(id, request);
+        let sub_channel = self.offer_of(id).map_or(0, |offer| offer.sub_channel);
         let Some(slot) = self.slots.get_mut(&id) else {
             return self.server.opened(id, Err(Status::UNSUCCESSFUL));
         };
-        let (sender, wake) = (self.finished.0.clone(), self.inbox.wake.try_clone());
-        let finished = Box::new(move || {
-            // Both fail only when the bus is gone.
-            let _ = sender.send(id);
-            let _ = wake.map(|wake| wake.write(1));
-        });
-        let opened = slot.open(request, &self.ram, &self.synic, trace, finished);
+        let reporter = self.reports.of(id);
+        let sub_channels = match sub_channel {
+            0 => SubChannels::of(reporter.clone(), request.opening),
+            _ => SubChannels::none(),
+        };
+        let opening = Opening {
+            version: request.version,
+            sub_channel,
+            user_data: request.user_data,
+            sub_channels,
+            ram: self.ram.clone(),
+        };
+        let finished = Box::new(move || reporter.report(Report::Finished));
+        let opened = slot.open(request, opening, &self.synic, trace, finished);
         match &opened {
             Ok(()) => guest_debug!("Channel {} of {} is open", request.channel.0, slot.name()),
             Err(error) => {

@@ -15,6 +15,7 @@ pub use super::counters::ChannelCounters;
 pub use super::interrupt::Interrupt;
 pub use super::needs::{RingNeeds, RingTooSmall};
 use super::protocol::Version;
+pub use super::reports::SubChannels;
 use super::ring::{
     Incoming, Outgoing, Packet, PacketBuffer, PacketError, PacketOut, RingError, RingPages, WriteError,
 };
@@ -41,6 +42,17 @@ pub struct Offer {
     pub user_data: [u8; 120],
 }
 
+impl Offer {
+    /// The channel's name in logs and tables: the device's, with the number of a sub-channel behind it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.sub_channel {
+            0 => self.name.clone(),
+            number => format!("{}.{number}", self.name),
+        }
+    }
+}
+
 bitflags::bitflags! {
     /// Flags of an offer (Linux: `vmbus_channel_offer.chn_flags`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +73,7 @@ pub trait VmbusDevice: Debug + Send {
     /// Serves one opening of the channel, on a thread of its own.
     type Worker: ChannelWorker;
 
-    /// What the guest is offered. Asked once.
+    /// What the guest is offered: the device's first channel. Asked once.
     fn offer(&self) -> Offer;
 
     /// What packets its rings must be able to carry. Asked before each opening; a guest whose rings never could
@@ -71,13 +83,13 @@ pub trait VmbusDevice: Debug + Send {
         RingNeeds::default()
     }
 
-    /// The guest opens the channel.
+    /// The guest opens the channel, or one of the [sub-channels](SubChannels) that the device asked for.
     ///
     /// # Errors
     /// Any error becomes a failed OPEN_RESULT, and a line in the log.
     fn open(&mut self, opening: &Opening) -> Result<Self::Worker, ChannelError>;
 
-    /// The channel is closed; its rings are the guest's again. `None` if the worker panicked.
+    /// That channel is closed; its rings are the guest's again. `None` if the worker panicked.
     fn closed(&mut self, worker: Option<Self::Worker>);
 }
 
@@ -86,13 +98,25 @@ pub trait VmbusDevice: Debug + Send {
 pub struct Opening {
     /// Version of the guest's connection.
     pub version: Version,
+    /// Which of the device's channels: 0 is its first, see [`Offer::sub_channel`].
+    pub sub_channel: u16,
     /// The guest driver's 120 bytes for the device.
     pub user_data: [u8; 120],
+    /// The way to more channels.
+    pub sub_channels: SubChannels,
     /// The guest's memory, for workers whose packets name pages of it; a clone shares it.
     pub ram: GuestRam,
 }
 
-/// Serves an open channel. All calls come on the channel's thread, one at a time; none may block.
+impl Opening {
+    /// A device's first channel, of a device that gets no others.
+    #[must_use]
+    pub fn alone(version: Version, user_data: [u8; 120], ram: GuestRam) -> Self {
+        Opening { version, sub_channel: 0, user_data, sub_channels: SubChannels::none(), ram }
+    }
+}
+
+/// Serves an open channel. All calls come on the channel's thread, one at a time; none but [`stop`](ChannelWorker::stop) may block.
 pub trait ChannelWorker: Debug + Send + 'static {
     /// Descriptors to watch for reading, besides the guest's doorbell. Asked once.
     fn sources(&self) -> Vec<RawFd> {
@@ -121,6 +145,10 @@ pub trait ChannelWorker: Debug + Send + 'static {
         let _ = (source, channel);
         Ok(())
     }
+
+    /// The channel closes or is no longer served: the last thing that the worker does, unless it panicked. It may wait
+    /// here for what it must not leave behind, as the bus does not wait for it.
+    fn stop(&mut self) {}
 }
 
 /// Why a channel can no longer be served.

@@ -27,6 +27,7 @@ pub mod gpadl;
 mod interrupt;
 mod needs;
 pub mod protocol;
+mod reports;
 pub mod ring;
 pub mod server;
 mod slot;

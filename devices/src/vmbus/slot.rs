@@ -1,9 +1,10 @@
-//! A device's place on the bus: the device, and its channel's thread while the guest has it open.
+//! A channel's place on the bus: its device, and its thread while the guest has it open.
 //!
+//! A device's first channel and its sub-channels have a slot each and share the device, on the control loop alone.
 //! The bus knows its slots as [`AnySlot`]; behind it each device keeps the type of its own worker.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -15,7 +16,7 @@ use super::synic::Synic;
 use super::table::ChannelRow;
 use super::trace::ChannelTrace;
 use super::worker::{ChannelThread, Finished, Work};
-use crate::mem::{GuestRam, MemError, Pages};
+use crate::mem::{MemError, Pages};
 
 /// Why a channel cannot be opened.
 #[derive(Debug, Error)]
@@ -43,10 +44,12 @@ pub enum OpenError {
 /// A slot whose device's type the bus need not know.
 pub(super) trait AnySlot: Debug + Send {
     fn name(&self) -> &str;
+    /// A slot for another channel of the same device.
+    fn another(&self, name: String) -> Box<dyn AnySlot>;
     fn open(
         &mut self,
         request: &OpenRequest,
-        ram: &GuestRam,
+        opening: Opening,
         synic: &Arc<dyn Synic>,
         trace: Option<ChannelTrace>,
         finished: Finished,
@@ -64,7 +67,7 @@ pub(super) trait AnySlot: Debug + Send {
 #[derive(Debug)]
 pub(super) struct Slot<D: VmbusDevice> {
     name: String,
-    device: D,
+    device: Arc<Mutex<D>>,
     running: Option<Running<D>>,
     /// The last opening, for tables; kept when the channel closes.
     last: Option<Opened>,
@@ -89,19 +92,32 @@ struct Opened {
 
 impl<D: VmbusDevice> Slot<D> {
     pub(super) fn new(name: String, device: D) -> Self {
+        Self::of(name, Arc::new(Mutex::new(device)))
+    }
+
+    fn of(name: String, device: Arc<Mutex<D>>) -> Self {
         Slot { name, device, running: None, last: None }
+    }
+
+    /// Never waits: only the control loop asks.
+    fn device(&self) -> MutexGuard<'_, D> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<D: VmbusDevice> AnySlot for Slot<D> {
+impl<D: VmbusDevice + 'static> AnySlot for Slot<D> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn another(&self, name: String) -> Box<dyn AnySlot> {
+        Box::new(Slot::of(name, Arc::clone(&self.device)))
     }
 
     fn open(
         &mut self,
         request: &OpenRequest,
-        ram: &GuestRam,
+        opening: Opening,
         synic: &Arc<dyn Synic>,
         trace: Option<ChannelTrace>,
         finished: Finished,
@@ -110,21 +126,20 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
             return Err(OpenError::Busy);
         }
         let (from_guest, to_guest) = request.ring_pfns();
-        let from_guest = RingPages::new(Pages::resolve(ram, from_guest)?)?;
-        let to_guest = RingPages::new(Pages::resolve(ram, to_guest)?)?;
-        let opening = Opening { version: request.version, user_data: request.user_data, ram: ram.clone() };
-        self.device.ring_needs(&opening).check(&from_guest, &to_guest)?;
+        let from_guest = RingPages::new(Pages::resolve(&opening.ram, from_guest)?)?;
+        let to_guest = RingPages::new(Pages::resolve(&opening.ram, to_guest)?)?;
+        self.device().ring_needs(&opening).check(&from_guest, &to_guest)?;
         let rings = (from_guest.clone(), to_guest.clone());
         let counters = Arc::new(ChannelCounters::default());
         let interrupt = Arc::new(Interrupt::new(Arc::clone(synic), request.event_flag, request.target_vp));
         let mut channel = Channel::open(from_guest, to_guest, Arc::clone(&interrupt), Arc::clone(&counters))?;
         channel.record(trace);
         let doorbell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let worker = self.device.open(&opening)?;
+        let worker = self.device().open(&opening)?;
         // Bound before the guest learns that the channel is open: its first ring must not be lost.
         let connection_id = request.connection_id;
         if let Err(error) = synic.bind_event(connection_id, &doorbell) {
-            self.device.closed(Some(worker));
+            self.device().closed(Some(worker));
             return Err(error.into());
         }
         let work = Work { worker, channel, doorbell, counters: Arc::clone(&counters) };
@@ -132,7 +147,7 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
             Ok(thread) => thread,
             Err(error) => {
                 synic.unbind_event(connection_id);
-                self.device.closed(None);
+                self.device().closed(None);
                 return Err(error.into());
             }
         };
@@ -154,8 +169,9 @@ impl<D: VmbusDevice> AnySlot for Slot<D> {
             last.exits = synic.event_exits(running.connection_id);
         }
         synic.unbind_event(running.connection_id);
-        self.device.closed(running.thread.join());
-        running.stopping
+        let (worker, stopping) = (running.thread.join(), running.stopping);
+        self.device().closed(worker);
+        stopping
     }
 
     fn retarget(&self, vp: Option<u32>) {

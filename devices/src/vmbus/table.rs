@@ -15,7 +15,7 @@ use crate::mem::PAGE_SIZE;
 /// last opening.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelRow {
-    /// The device's short name.
+    /// The device's short name, with the number of a sub-channel behind it.
     pub device: String,
     /// Interface GUID.
     pub interface: String,
@@ -62,7 +62,7 @@ pub struct ChannelRow {
 impl ChannelRow {
     pub(super) fn new(info: &ChannelInfo, offer: &Offer, version: Option<Version>) -> Self {
         let mut row = ChannelRow {
-            device: offer.name.clone(),
+            device: offer.label(),
             interface: offer.interface.to_string(),
             instance: offer.instance.to_string(),
             id: info.channel.map_or(0, |channel| channel.0),

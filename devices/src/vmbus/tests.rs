@@ -10,7 +10,10 @@ use super::bus::INBOX_LEN;
 use super::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Sent, VmbusDevice,
 };
-use super::protocol::{Header, InitiateContact, ModifyChannel, ModifyChannelResponse, Version, message_type};
+use super::protocol::{
+    ChannelName, Header, InitiateContact, ModifyChannel, ModifyChannelResponse, RescindChannelOffer, Version,
+    message_type,
+};
 use super::ring::PacketOut;
 use super::synic::MESSAGE_QUEUE_LEN;
 use crate::guid::Guid;
@@ -33,6 +36,8 @@ struct Moody {
     returned: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
     refuse: bool,
+    /// Sub-channels that each opening of the first channel asks for.
+    sub_channels: u16,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +61,8 @@ impl VmbusDevice for Moody {
         }
     }
 
-    fn open(&mut self, _: &Opening) -> Result<MoodyWorker, ChannelError> {
+    fn open(&mut self, opening: &Opening) -> Result<MoodyWorker, ChannelError> {
+        opening.sub_channels.offer(self.sub_channels);
         if self.refuse {
             return Err(ChannelError::Protocol("refused by the test".to_owned()));
         }
@@ -339,4 +345,42 @@ fn the_same_device_is_not_offered_twice() {
     let mut guest = TestGuest::default();
     guest.bus.add(Moody::default()).unwrap();
     assert!(guest.bus.add(Moody::default()).is_err());
+}
+
+#[test]
+fn sub_channels_have_workers_of_their_own_and_go_with_the_first() {
+    let mut guest = TestGuest::default();
+    let device = Moody { sub_channels: 2, ..Moody::default() };
+    let returned = Arc::clone(&device.returned);
+    guest.bus.add(device).unwrap();
+    guest.bus.add(crate::loopback::Loopback::device().0).unwrap();
+    let offer = guest.connect_to(INTERFACE);
+    let names = |guest: &TestGuest| {
+        let rows = guest.bus.channels().into_iter();
+        rows.map(|row| format!("{} {}", row.device, row.state)).collect::<Vec<_>>()
+    };
+    for opening in 0..3 {
+        let first = guest.open(&offer, 2, 2);
+        let offers = [guest.next_offer(), guest.next_offer()];
+        for (seen, number) in offers.iter().zip(1..) {
+            let (interface, instance) = (seen.offer.interface, seen.offer.instance);
+            assert_eq!((interface, instance, seen.offer.sub_channel.get()), (INTERFACE, INTERFACE, number));
+        }
+        let mut second = guest.open(&offers[1], 2, 2);
+        second.send(&PacketOut::in_band(5, &[&echo(5)]));
+        second.receive(|packet| assert_eq!(packet.payload, echo(5)));
+        assert_eq!(names(&guest), ["moody open", "moody.1 closed", "moody.2 open", "loopback closed"]);
+        guest.close(first);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while returned.load(Ordering::SeqCst) < 2 * (opening + 1) {
+            assert!(Instant::now() < patience);
+            guest.bus.process();
+        }
+        for seen in offers {
+            let rescind: RescindChannelOffer = guest.receive(message_type::RESCIND_CHANNEL_OFFER);
+            assert_eq!(rescind.channel, seen.offer.channel);
+            guest.send(message_type::RELID_RELEASED, ChannelName { channel: rescind.channel }.as_bytes());
+        }
+        assert_eq!(names(&guest), ["moody closed", "loopback closed"]);
+    }
 }

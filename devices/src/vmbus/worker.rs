@@ -72,7 +72,9 @@ impl<W: ChannelWorker> ChannelThread<W> {
         let thread = Builder::new().name(name.to_owned()).stack_size(STACK_SIZE).spawn(move || {
             // Dropped last, also when the worker panics.
             let _finished = CallOnDrop(Some(finished));
-            event_loop.run()
+            let mut worker = event_loop.run()?;
+            worker.stop();
+            Some(worker)
         })?;
         Ok(ChannelThread { stop, thread })
     }

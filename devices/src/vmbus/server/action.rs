@@ -10,7 +10,7 @@ use crate::vmbus::protocol::{Header, HostBody};
 
 /// Names what a device offers, for as long as the machine lives. Never shown to the guest, which sees channel ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OfferId(pub u32);
+pub struct OfferId(pub u64);
 
 /// Names a channel to the guest ("relid"): 1 to 2047, also the index of its event flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,8 @@ impl HostMessage {
 pub struct OpenRequest {
     /// The channel's id, also its event flag unless the guest named another.
     pub channel: ChannelId,
+    /// The how manieth opening of the channel this is, from 1.
+    pub opening: u64,
     /// Version of the connection.
     pub version: super::Version,
     /// The pages of both rings: exactly one range, whole pages.

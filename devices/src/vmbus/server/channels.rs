@@ -86,7 +86,8 @@ impl Server {
 
     fn check_open(&self, offer: OfferId, opening: &Opening) -> Result<(OpenRequest, Link), Refusal> {
         let session = self.connection.session().ok_or(Refusal::NotConnected)?;
-        let channel = self.channels.get(&offer).and_then(|channel| channel.id).ok_or(Refusal::NoChannel)?;
+        let known = self.channels.get(&offer).and_then(|channel| Some((channel.id?, channel.opens + 1)));
+        let (channel, number) = known.ok_or(Refusal::NoChannel)?;
         let ring = self.gpadls.lent(offer, opening.ring).ok_or(Refusal::NoGpadl)?;
         let pages =
             ring.whole_pages().and_then(|pages| u32::try_from(pages.len()).ok()).ok_or(Refusal::BadRing)?;
@@ -102,6 +103,7 @@ impl Server {
         let (connection_id, event_flag) = self.check_signal(channel, target_vp, opening.signal)?;
         let request = OpenRequest {
             channel,
+            opening: number,
             version: session.version,
             ring: ring.clone(),
             ring_gpadl: opening.ring,

@@ -10,6 +10,10 @@ use crate::vmbus::protocol::Status;
 /// Channels at one time: event flags are 0 to 2047, and flag 0 is not a channel's.
 pub const MAX_CHANNELS: usize = 2047;
 
+/// Sub-channels of one device. Each has a thread and descriptors of the host's; Linux and Windows ask for one on each
+/// virtual processor at most.
+pub const MAX_SUB_CHANNELS: u16 = 64;
+
 /// GPADLs of one connection, complete or not. A network card with 64 channels has 66, a disk controller as many;
 /// every channel that there can be has its ring, and as many again are left for buffers.
 pub const MAX_GPADLS: usize = 4096;

@@ -70,7 +70,7 @@ pub struct Server {
     connection: Connection,
     channels: BTreeMap<OfferId, Channel>,
     ids: BTreeMap<ChannelId, OfferId>,
-    next_offer: u32,
+    next_offer: u64,
     gpadls: Gpadls,
     outbox: Outbox,
     counters: Counters,

@@ -8,9 +8,10 @@ use zerocopy::little_endian::U32;
 
 use super::action::{Action, ChannelId, OfferId};
 use super::connection::Session;
-use super::limits::MAX_CHANNELS;
+use super::limits::{MAX_CHANNELS, MAX_SUB_CHANNELS};
 use super::state::{After, Channel, Key, Presence, Run};
 use super::{Handled, Refusal, Server, read};
+use crate::guest_warn;
 use crate::guid::Guid;
 use crate::hvdef::VMBUS_SINT;
 use crate::vmbus::channel::Offer;
@@ -32,6 +33,9 @@ pub enum OfferError {
     /// A sub-channel of a device whose first channel is not open: the guest may have closed it meanwhile.
     #[error("Device {0} cannot offer a sub-channel while its first channel is not open")]
     NoPrimary(Guid),
+    /// Sub-channels are numbered up to [`MAX_SUB_CHANNELS`].
+    #[error("A device has at most {MAX_SUB_CHANNELS} sub-channels")]
+    TooManySubChannels,
     /// There are [`MAX_CHANNELS`].
     #[error("A machine has at most {MAX_CHANNELS} channels")]
     Full,
@@ -55,6 +59,9 @@ impl Server {
         if sub_channel > 0 && !matches!(primary, Some(Run::Opening(..) | Run::Open(_))) {
             return Err(OfferError::NoPrimary(instance));
         }
+        if sub_channel > MAX_SUB_CHANNELS {
+            return Err(OfferError::TooManySubChannels);
+        }
         if self.channels.len() >= MAX_CHANNELS {
             return Err(OfferError::Full);
         }
@@ -63,6 +70,29 @@ impl Server {
         self.channels.insert(offer, channel);
         self.announce(offer);
         Ok(offer)
+    }
+
+    /// Offers the sub-channels 1 to `count` of a device, as it asked for in this opening of its first channel, and
+    /// names those that are new, in their order: fewer when the opening is over, some are there already, or there is
+    /// no room.
+    pub fn offer_sub_channels(&mut self, primary: OfferId, opening: u64, count: u16) -> Vec<OfferId> {
+        let open = |channel: &&Channel| matches!(channel.run, Run::Open(_)) && channel.opens == opening;
+        let Some(offer) = self.channels.get(&primary).filter(open).map(|channel| channel.offer.clone())
+        else {
+            return Vec::new();
+        };
+        let mut offered = Vec::new();
+        for sub_channel in 1..=count {
+            match self.offer(Offer { sub_channel, ..offer.clone() }) {
+                Ok(id) => offered.push(id),
+                Err(OfferError::Duplicate { .. }) => {}
+                Err(error) => {
+                    guest_warn!("{} gets {} of {count} sub-channels: {error}", offer.name, sub_channel - 1);
+                    break;
+                }
+            }
+        }
+        offered
     }
 
     /// Removes a channel, and with a device's first channel all of its sub-channels: the guest is told, requests

@@ -127,8 +127,7 @@ impl Tracer {
         if !wanted {
             return None;
         }
-        let Offer { name, interface, instance, sub_channel, .. } = offer;
-        let name = if *sub_channel == 0 { name.clone() } else { format!("{name}.{sub_channel}") };
+        let Offer { interface, instance, .. } = offer;
         let about = format!("interface {interface}, instance {instance}");
         let mut header = header(Kind::Packet, Direction::FromGuest);
         if offer.flags.contains(OfferFlags::NAMED_PIPE_MODE) {
@@ -137,7 +136,7 @@ impl Tracer {
         header.channel = request.channel.0.into();
         header.connection_id = request.connection_id.into();
         header.interface = *interface;
-        let interface = self.queue.interface(&name, &about)?;
+        let interface = self.queue.interface(&offer.label(), &about)?;
         Some(ChannelTrace { queue: Arc::clone(&self.queue), interface, header })
     }
 }

@@ -86,7 +86,7 @@ fn every_message_type_with_every_byte_in_every_state() {
 #[test]
 fn answers_from_the_bus_that_nobody_asked_for_change_nothing() {
     let mut host = Host::open(Version::V5_3);
-    for offer in [0, 1, 2, u32::MAX] {
+    for offer in [0, 1, 2, u64::MAX] {
         host.server.opened(OfferId(offer), Ok(()));
         host.server.opened(OfferId(offer), Err(Status::UNSUCCESSFUL));
         host.server.closed(OfferId(offer));

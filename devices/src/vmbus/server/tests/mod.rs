@@ -219,12 +219,12 @@ impl Host {
         self.outs()
     }
 
-    fn rescind(&mut self, offer: u32) -> Vec<Out> {
+    fn rescind(&mut self, offer: u64) -> Vec<Out> {
         self.server.rescind(OfferId(offer));
         self.outs()
     }
 
-    fn state(&self, offer: u32) -> Option<ChannelState> {
+    fn state(&self, offer: u64) -> Option<ChannelState> {
         self.server.channel(OfferId(offer)).map(|info| info.state)
     }
 

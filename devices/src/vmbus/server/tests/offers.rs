@@ -185,13 +185,57 @@ fn with_sub_channels() -> Host {
     for channel in [1, 2] {
         host.lend(channel, channel, 8);
         host.post(&message(message_type::OPEN_CHANNEL, &open(channel, channel, channel)));
-        host.server.opened(OfferId(channel - 1), Ok(()));
+        host.server.opened(OfferId(u64::from(channel) - 1), Ok(()));
         assert_eq!(host.outs(), [opened(channel, channel, OK)]);
         host.server.offer(offer(1, u16::try_from(channel).unwrap())).unwrap();
         host.outs();
         assert_eq!(offered(&host), [(channel + 1, 1)]);
     }
     host
+}
+
+#[test]
+fn sub_channels_are_offered_when_the_device_asks() {
+    let ids = |ids: &[u64]| ids.iter().copied().map(OfferId).collect::<Vec<_>>();
+    let mut host = Host::open(Version::V5_3);
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 1, 2), ids(&[2, 3]));
+    host.outs();
+    assert_eq!(offered(&host), [(3, 1), (4, 1)]);
+    // Those that are there stay.
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 1, 3), ids(&[4]));
+    // The guest closes the first channel and opens it again; what the old opening asked for comes too late.
+    host.post(&named(message_type::CLOSE_CHANNEL, 1));
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 1, 1), []);
+    host.closed();
+    host.post(&message(message_type::OPEN_CHANNEL, &open(1, 12, 6)));
+    assert_eq!(host.request.as_ref().unwrap().opening, 2);
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 2, 1), [], "not open yet");
+    host.opened(Ok(()));
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 1, 1), []);
+    assert_eq!(host.outs(), []);
+    // The new ones wait until the guest has released the old ones.
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 2, 1), ids(&[5]));
+    assert_eq!(host.outs(), []);
+    host.post(&named(message_type::RELID_RELEASED, 3));
+    assert_eq!(offered(&host), [(3, 1)]);
+    assert_eq!(host.server.offer_sub_channels(OfferId(9), 1, 1), []);
+}
+
+#[test]
+fn a_device_has_64_sub_channels_and_no_more() {
+    let mut host = Host::open(Version::V5_3);
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 1, u16::MAX).len(), 64);
+    assert_eq!(host.server.offer_sub_channels(OfferId(0), 1, u16::MAX), []);
+    assert_eq!(host.server.offer(offer(1, 65)), Err(OfferError::TooManySubChannels));
+    // A guest that opens and closes for ever, and releases nothing, makes the host hold no more.
+    for opening in 2..10 {
+        host.post(&named(message_type::CLOSE_CHANNEL, 1));
+        host.closed();
+        host.post(&message(message_type::OPEN_CHANNEL, &open(1, 12, 6)));
+        host.opened(Ok(()));
+        assert_eq!(host.server.offer_sub_channels(OfferId(0), opening, 64).len(), 64);
+        assert_eq!(host.server.channels().count(), 2 + 2 * 64);
+    }
 }
 
 #[test]

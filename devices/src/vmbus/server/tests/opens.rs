@@ -22,6 +22,7 @@ fn the_bus_is_told_all_that_the_guest_said() {
     let request = host.request.take().unwrap();
     assert_eq!(request.ring.whole_pages(), Some(&[0, 1, 2, 3, 4, 5, 6, 7][..]));
     let expected = OpenRequest {
+        opening: 1,
         channel: ChannelId(1),
         version: Version::V5_2,
         ring: request.ring.clone(),

@@ -1,0 +1,122 @@
+//! A guest's commands and what it is answered.
+
+mod boot;
+
+use std::sync::Arc;
+
+use super::sense::SenseKey;
+use super::*;
+use crate::disk::{Disk, DiskError, DiskOptions, Geometry, Image, IoError, Request, Zeroing};
+use crate::guid::Guid;
+
+pub const CONTROLLER: Guid = Guid::parse("e7c4a5b6-1d2e-4f3a-8b9c-0d1e2f3a4b5c");
+pub const MAX_TRANSFER: u32 = 1 << 20;
+
+/// An image that nobody reads: units do no I/O.
+#[derive(Debug)]
+pub struct Shape(pub Geometry);
+
+impl Image for Shape {
+    fn geometry(&self) -> Geometry {
+        self.0.clone()
+    }
+
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), DiskError> {
+        panic!("a unit did I/O");
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), DiskError> {
+        panic!("a unit did I/O");
+    }
+
+    fn zero(&self, _: u64, _: u64, _: Zeroing) -> Result<(), DiskError> {
+        panic!("a unit did I/O");
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        panic!("a unit did I/O");
+    }
+}
+
+/// 1000 blocks of 512 bytes, 8 of them make a physical one and can be unmapped together.
+pub fn geometry() -> Geometry {
+    Geometry {
+        size: 512_000,
+        logical_sector: 512,
+        physical_sector: 4096,
+        read_only: false,
+        unmap_granularity: Some(4096),
+        id: None,
+    }
+}
+
+pub fn disk_of(geometry: Geometry) -> Arc<Disk> {
+    let image = Box::new(Shape(geometry));
+    Arc::new(Disk::new("disk".to_owned(), image, &DiskOptions::default()).unwrap())
+}
+
+pub fn unit_of(geometry: Geometry) -> ScsiDisk {
+    let identity = Identity::new(geometry.id, Some(Serial::new("S/N 1").unwrap()), CONTROLLER, 0);
+    ScsiDisk::new(disk_of(geometry), identity, MAX_TRANSFER)
+}
+
+/// A disk whose unit attention of power on the first initiator has seen.
+pub fn unit() -> ScsiDisk {
+    ready(unit_of(geometry()))
+}
+
+pub fn ready<U: Unit>(unit: U) -> U {
+    assert_eq!(checked(&done(&unit, &[0; 6], 0)), (SenseKey::UnitAttention, 0x29, 0x00));
+    unit
+}
+
+pub fn initiator(number: u8) -> Initiator {
+    Initiator::new(number).unwrap()
+}
+
+pub fn command<'a>(cdb: &'a [u8], data_len: u32, parameters: &'a [u8]) -> Command<'a> {
+    Command { cdb, data_len, parameters, initiator: initiator(0) }
+}
+
+pub fn answer(step: Step<'_>) -> Reply {
+    match step {
+        Step::Done(reply) => reply,
+        other => panic!("no answer: {other:?}"),
+    }
+}
+
+pub fn request(step: Step<'_>) -> Request {
+    match step {
+        Step::Io(_, request) => request,
+        other => panic!("no request: {other:?}"),
+    }
+}
+
+/// The answer to a command without parameters that needs no I/O.
+pub fn done(unit: &impl Unit, cdb: &[u8], data_len: u32) -> Reply {
+    answer(unit.start(&command(cdb, data_len, &[])))
+}
+
+/// The next step of a command once its parameters are here, which it asks for first.
+pub fn with<'u>(unit: &'u impl Unit, cdb: &[u8], parameters: &[u8]) -> Step<'u> {
+    let len = parameters.len() as u32;
+    match unit.start(&command(cdb, len, &[])) {
+        Step::Parameters(wanted) => assert_eq!(wanted, parameters.len()),
+        other => return other,
+    }
+    unit.start(&command(cdb, len, parameters))
+}
+
+/// Key and codes of a command that went wrong.
+pub fn checked(reply: &Reply) -> (SenseKey, u8, u8) {
+    assert_eq!((reply.status, reply.moved, &reply.data[..]), (ScsiStatus::CHECK_CONDITION, 0, &[][..]));
+    let sense = reply.sense.expect("sense data");
+    (sense.key(), sense.code().0, sense.code().1)
+}
+
+/// Data of a command that went well.
+pub fn data(reply: Reply) -> Vec<u8> {
+    assert_eq!((reply.status, reply.sense), (ScsiStatus::GOOD, None));
+    assert_eq!(reply.moved as usize, reply.data.len());
+    reply.data
+}
