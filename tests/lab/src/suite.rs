@@ -51,6 +51,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(command("documentation", &["doc", "--workspace", "--no-deps", "--all-features"])?);
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
         parts.push(dissector()?);
+        parts.push(images()?);
     }
     let families: Vec<&Family> =
         FAMILIES.iter().filter(|f| family.is_none_or(|name| name == f.name)).collect();
@@ -79,6 +80,18 @@ fn dissector() -> Result<Part> {
     let test =
         ["test", "--package", "devices", "--features", "testing", "--test", "trace", "--", "--ignored"];
     command("Wireshark dissector", &test)
+}
+
+/// The tests of disk images that need other people's programs; without them they fail, and say so.
+fn images() -> Result<Part> {
+    let tools = [("qemu-img", "qemu-utils"), ("vhdiinfo", "libvhdi-utils"), ("fusermount3", "fuse3")];
+    if let Err(error) = packages::install_tools(&tools) {
+        progress::say(&format!("Nothing to compare disk images with: {error:#}"));
+    }
+    command(
+        "disk images, by other programs",
+        &["test", "--package", "devices", "--test", "vhdx", "--", "--ignored"],
+    )
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

@@ -59,7 +59,7 @@ const IOPS: u64 = 50;
 pub fn options(lab: &mut Lab) -> Result<()> {
     let folder = storage::scratch(lab)?;
     let readonly = raw(lab, &folder.join("readonly.img"), 4096)?.readonly();
-    let large = raw(lab, &folder.join("large.img"), 96 << 10)?.with(",sector-size=4096").at(0, 1);
+    let large = raw(lab, &folder.join("large.img"), 96 << 10)?.with(",sector=4096").at(0, 1);
     let slow = raw(lab, &folder.join("slow.img"), 4096)?.with(&format!(",iops={IOPS}")).at(0, 2);
     let before = sum(lab, readonly.path())?;
     let outcome = with_disks(lab, &[readonly.clone(), large, slow], |vm| {
@@ -124,7 +124,7 @@ pub fn hot(lab: &mut Lab) -> Result<()> {
             vm.control(&format!("add disk {}", second.words()))?;
             task(vm, "with 0:9")?;
             task(vm, "pattern 0:9 4k-64k 8 4")?;
-            vm.control("remove disk controller=0,lun=9")?;
+            vm.control("remove disk 0:9")?;
             task(vm, "without 0:9")?;
         }
         task(vm, "tree 0:0 300")
