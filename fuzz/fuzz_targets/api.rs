@@ -37,7 +37,9 @@ fn one(bytes: &[u8]) -> Option<usize> {
     while cut < used {
         match (parse(&bytes[..cut]), &whole) {
             (Ok(None), _) => {}
-            (Err(early), Err(late)) => assert!(early == *late || too_long(&early, late), "{early} became {late}"),
+            (Err(early), Err(late)) => {
+                assert!(early == *late || too_long(&early, late), "{early} became {late}")
+            }
             (early, late) => panic!("{early:?} became {late:?}"),
         }
         cut += 1 + cut / 8;

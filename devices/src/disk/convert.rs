@@ -91,7 +91,9 @@ pub fn convert(
         let file = new.file.try_clone().map_err(FileError::Host)?;
         Ok(Opened::new(format, file, false, &Parents::none())?)
     };
-    let written = copy(open().map_err(failed)?.image(), true)?;
+    let opened = open().map_err(failed)?;
+    let written = copy(opened.image(), true)?;
+    opened.close().map_err(|error| failed(error.into()))?;
     new.finish().map_err(failed)?;
     Ok(Converted { size: geometry.size, written, format })
 }

@@ -13,12 +13,14 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::chain;
 use super::format::Format;
 use super::image::{Access, DiskError};
 use super::lock::lock;
-use super::open::{FileError, open_file};
+use super::open::{FileError, OpenError, OpenOptions, open_file};
 use super::space;
 use super::vhd::{Vhd, VhdOptions};
+use super::vhdx;
 
 /// A new image.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct CreateOptions {
     pub fixed: bool,
     /// Bytes that a dynamic disk takes at once; `None`: what is usual for the format.
     pub block_size: Option<u32>,
+    /// The image that it is the difference to, whose size it has; VHDX alone knows that.
+    pub parent: Option<OpenOptions>,
     /// Bytes of a sector; `None`: 512.
     pub logical_sector: Option<u32>,
     /// An existing file gives way.
@@ -73,6 +77,17 @@ pub enum CreateReason {
     /// A directory, a device or a link in a file's place.
     #[error("It exists and is no file")]
     NotAFile,
+    /// The parent.
+    #[error(transparent)]
+    Parent(#[from] OpenError),
+    /// The parent's path cannot be in the image.
+    #[error("The parent {} cannot be named in an image: {why}", path.display())]
+    ParentName {
+        /// The parent.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
     /// The file, or the one that it would replace.
     #[error(transparent)]
     File(#[from] FileError),
@@ -90,6 +105,7 @@ impl CreateOptions {
             size,
             fixed: false,
             block_size: None,
+            parent: None,
             logical_sector: None,
             replace: false,
         }
@@ -121,12 +137,29 @@ impl CreateOptions {
                 what: "sectors of other sizes than 512 bytes; VHDX has",
             });
         }
+        if format != Format::Vhdx && self.parent.is_some() {
+            return Err(CreateReason::NoSuchThing { format, what: "parent" });
+        }
         match format {
+            Format::Vhdx => self.fill_vhdx(file),
             Format::Raw if block_size.is_some() => Err(CreateReason::NoSuchThing { format, what: "blocks" }),
             Format::Raw => Ok(fill_raw(file, size, fixed)?),
             Format::Vhd => Ok(Vhd::create(file, &VhdOptions { size, fixed, block_size })?),
-            Format::Iso | Format::Vhdx | Format::Qcow2 => Err(CreateReason::NotMade(format)),
+            Format::Iso | Format::Qcow2 => Err(CreateReason::NotMade(format)),
         }
+    }
+
+    fn fill_vhdx(&self, file: &File) -> Result<(), CreateReason> {
+        let mut options = match &self.parent {
+            Some(parent) => chain::child_of(parent, &self.path)?,
+            None if self.fixed => vhdx::CreateOptions::new(vhdx::Kind::Fixed, self.size),
+            None => vhdx::CreateOptions::new(vhdx::Kind::Dynamic, self.size),
+        };
+        options.block_size = self.block_size.unwrap_or(options.block_size);
+        if self.parent.is_none() {
+            options.logical_sector = self.logical_sector.unwrap_or(options.logical_sector);
+        }
+        Ok(vhdx::create(file, &options).map_err(DiskError::from)?)
     }
 }
 
@@ -211,7 +244,6 @@ impl Drop for NewFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::open::OpenOptions;
     use vmm_sys_util::tempdir::TempDir;
 
     #[test]

@@ -7,6 +7,7 @@ use std::{fmt, fs};
 use super::format::Format;
 use super::image::{DiskError, Geometry};
 use super::open::{FileError, OpenError, OpenOptions, OpenReason, Opened};
+use super::vhdx;
 
 /// What there is to say about an image.
 #[derive(Clone, Debug)]
@@ -55,6 +56,15 @@ impl OpenOptions {
                 None => (Layout::Fixed, None, None),
                 block_size => (Layout::Dynamic, block_size, None),
             },
+            Opened::Vhdx(linked) => {
+                let info = linked.vhdx.info();
+                let layout = match (info.fixed, info.parent) {
+                    (_, Some(_)) => Layout::Differencing,
+                    (true, None) => Layout::Fixed,
+                    (false, None) => Layout::Dynamic,
+                };
+                (layout, Some(info.block_size), linked.parent.clone())
+            }
         };
         Ok(ImageInfo {
             path: self.path.clone(),
@@ -72,9 +82,18 @@ impl OpenOptions {
     /// # Errors
     /// [`OpenError`], when it cannot be looked at.
     pub fn check(&self) -> Result<Vec<String>, OpenError> {
-        match self.for_reading().open_known() {
-            Ok((Opened::Raw(_), _)) => Ok(Vec::new()),
+        let options = self.for_reading();
+        let open_error = |reason| OpenError { path: self.path.clone(), reason };
+        let (file, format) = options.file().map_err(open_error)?;
+        if format == Format::Vhdx {
+            let found = vhdx::check(&file).map_err(|error| open_error(DiskError::from(error).into()))?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        match options.open_known() {
             Ok((Opened::Vhd(vhd), _)) => Ok(vhd.problems().to_vec()),
+            Ok(_) => Ok(Vec::new()),
             Err(OpenError { reason: OpenReason::Disk(DiskError::Damaged(what)), .. }) => Ok(vec![what]),
             Err(error) => Err(error),
         }

@@ -12,7 +12,10 @@
 //! | `lock` | locks on image files |
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
+//! | `sectors` | an image seen with larger sectors |
 //! | `vhd` | VHD, fixed and dynamic |
+//! | [`vhdx`] | VHDX: fixed, dynamic, differencing |
+//! | `chain` | VHDX files and their parents |
 //! | `space` | zeroes and holes on the host |
 //! | `memory` | a RAM disk, for tests and benches |
 //! | `disk` | a disk: image, cache mode, limits, counters |
@@ -20,6 +23,7 @@
 //! | `limit` | how many requests and bytes a second |
 //! | `queue` | the engine: requests of one channel, in flight |
 
+mod chain;
 mod convert;
 mod copy;
 mod create;
@@ -36,8 +40,10 @@ mod open;
 mod parents;
 mod queue;
 mod raw;
+mod sectors;
 mod space;
 mod vhd;
+pub mod vhdx;
 
 pub use convert::{ConvertError, Converted, convert};
 pub use copy::CopyError;
@@ -52,6 +58,7 @@ pub use open::{FileError, OpenError, OpenOptions, OpenReason};
 pub use parents::{Parent, ParentError, ParentRules, Parents};
 pub use queue::{Engine, IoError, Queue, QueueCounters, Request, Tag};
 pub use raw::Raw;
+pub use sectors::Sectors;
 pub use vhd::{Vhd, VhdOptions};
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::chain::LinkedVhdx;
 use super::format::Format;
 use super::image::{Access, DiskError, Image};
 use super::lock::{LockError, lock};
@@ -125,7 +126,7 @@ impl OpenOptions {
     }
 
     /// The file, locked, and what it is.
-    fn file(&self) -> Result<(File, Format), OpenReason> {
+    pub(super) fn file(&self) -> Result<(File, Format), OpenReason> {
         let by_name = Format::of_name(&self.path);
         let media = self.format.or(by_name) == Some(Format::Iso);
         let access = if self.read_only || media { Access::Read } else { Access::Write };
@@ -157,16 +158,18 @@ impl OpenOptions {
 pub(super) enum Opened {
     Raw(Raw),
     Vhd(Vhd),
+    Vhdx(Box<LinkedVhdx>),
 }
 
 impl Opened {
     /// Takes a file, which is locked, as an image of some format.
-    pub fn new(format: Format, file: File, read_only: bool, _parents: &Parents) -> Result<Self, DiskError> {
+    pub fn new(format: Format, file: File, read_only: bool, parents: &Parents) -> Result<Self, DiskError> {
         Ok(match format {
             Format::Raw => Opened::Raw(Raw::disk(file, read_only)?),
             Format::Iso => Opened::Raw(Raw::medium(file)?),
             Format::Vhd => Opened::Vhd(Vhd::open(file, read_only)?),
-            Format::Vhdx | Format::Qcow2 => {
+            Format::Vhdx => Opened::Vhdx(Box::new(LinkedVhdx::open(file, read_only, parents)?)),
+            Format::Qcow2 => {
                 return Err(DiskError::Unsupported(format!("The format {format} is not supported")));
             }
         })
@@ -176,6 +179,7 @@ impl Opened {
         match self {
             Opened::Raw(raw) => raw,
             Opened::Vhd(vhd) => vhd,
+            Opened::Vhdx(linked) => &linked.vhdx,
         }
     }
 
@@ -183,6 +187,15 @@ impl Opened {
         match self {
             Opened::Raw(raw) => Box::new(raw),
             Opened::Vhd(vhd) => Box::new(vhd),
+            Opened::Vhdx(linked) => Box::new(linked.vhdx),
+        }
+    }
+
+    /// Ends writing, with the failures that dropping would not report.
+    pub fn close(self) -> Result<(), DiskError> {
+        match self {
+            Opened::Raw(_) | Opened::Vhd(_) => Ok(()),
+            Opened::Vhdx(linked) => linked.vhdx.close(),
         }
     }
 }

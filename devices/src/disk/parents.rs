@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::image::Access;
+use super::image::{Access, DiskError};
 use super::open::{FileError, open_file};
 
 /// Longest chain of images, so that one that bites its own tail ends.
-const CHAIN_MAX: usize = 64;
+const CHAIN_MAX: usize = super::vhdx::MAX_CHAIN;
 
 /// Directories that a user allows, besides that of each image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum ParentError {
     Missing(Vec<PathBuf>),
     /// The user has not allowed it.
     #[error(
-        "Its parent {} is outside of {}; if it is what it should be, allow its directory with parents=DIRECTORY",
+        "Its parent {} is outside of {}; if it is the right one, allow its directory (parents=DIRECTORY, --parents DIRECTORY)",
         path.display(),
         list(allowed)
     )]
@@ -64,6 +64,15 @@ pub enum ParentError {
     /// Parents of parents without end.
     #[error("More than {CHAIN_MAX} images stand behind each other")]
     TooDeep,
+    /// It is not sound, or its own parent is not.
+    #[error("Cannot use its parent {}", path.display())]
+    Image {
+        /// The parent.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<DiskError>,
+    },
     /// It cannot be read, or somebody writes to it.
     #[error("Cannot open its parent {}", path.display())]
     File {
@@ -85,6 +94,11 @@ impl Parents {
     /// For an image that has none.
     pub(super) fn none() -> Self {
         Parents { directory: PathBuf::new(), rules: ParentRules::default(), depth: CHAIN_MAX }
+    }
+
+    /// How many images are in front of the one that this is for.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Opens the first of these names that is there. Relative ones are seen from the image's directory.

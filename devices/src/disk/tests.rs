@@ -126,6 +126,7 @@ fn kinds() -> impl Strategy<Value = (&'static str, bool, Option<u32>)> {
         Just(("disk.vhd", true, None)),
         Just(("disk.vhd", false, None)),
         Just(("disk.vhd", false, Some(512 << 10))),
+        Just(("disk.vhdx", false, Some(1 << 20))),
     ]
 }
 
@@ -157,9 +158,14 @@ fn a_copy_has_the_same_bytes_and_leaves_zeroes_out() {
     image.write((64 << 20) - 512, &[3; 512]).unwrap();
     drop(image);
     let mut last = source.clone();
-    for (name, fixed) in
-        [("a.vhd", false), ("b.vhd", true), ("c.raw", false), ("d.vhd", false), ("e.img", true)]
-    {
+    for (name, fixed) in [
+        ("a.vhd", false),
+        ("b.vhd", true),
+        ("c.raw", false),
+        ("d.vhd", false),
+        ("f.vhdx", false),
+        ("e.img", true),
+    ] {
         let target = CreateOptions { fixed, ..CreateOptions::new(root.join(name), 0) };
         let mut seen = Vec::new();
         let converted =

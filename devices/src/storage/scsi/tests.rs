@@ -1,6 +1,9 @@
 //! A guest's commands and what it is answered.
 
 mod boot;
+mod disk;
+mod luns;
+mod mode;
 
 use std::sync::Arc;
 
@@ -66,8 +69,12 @@ pub fn unit() -> ScsiDisk {
 }
 
 pub fn ready<U: Unit>(unit: U) -> U {
-    assert_eq!(checked(&done(&unit, &[0; 6], 0)), (SenseKey::UnitAttention, 0x29, 0x00));
+    told_of_power(&unit);
     unit
+}
+
+pub fn told_of_power(unit: &impl Unit) {
+    assert_eq!(checked(&done(unit, &[0; 6], 0)), (SenseKey::UnitAttention, 0x29, 0x00));
 }
 
 pub fn initiator(number: u8) -> Initiator {

@@ -1,0 +1,62 @@
+//! VHDX, the format of Hyper-V's disks (MS-VHDX): fixed, dynamic and differencing.
+//!
+//! Read in this order: `protocol` (the file), `image` (opening and reading), `writer` (all that changes the file),
+//! `log`.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `protocol` | structures of the file |
+//! | `medium` | the file under the image |
+//! | `header`, `region`, `metadata`, `locator` | the parts of the file, read and checked |
+//! | `bat`, `bitmap` | block allocation table and sector bitmaps in memory |
+//! | `log` | replay, append |
+//! | `image` | [`Vhdx`]: open, look up, read |
+//! | `writer` | first write, allocation, zeroes, flush, close |
+//! | `create`, `check` | new files; what is wrong with a file |
+//!
+//! # What survives
+//!
+//! A write has reached the page cache, and the log entry of what it allocated too, when it is acknowledged: it
+//! survives this process at any point, and the next one to open the file replays the log. After a flush it survives
+//! a loss of power. Of a write that was not flushed, a loss of power leaves the old sector, the new one, or, where the
+//! sector had not been in this file, zeroes; it never touches sectors beside it.
+//!
+//! A file that is open for writing counts as in use by its log from its first write to [`Vhdx::close`]. One that
+//! was left that way can still be opened for reading: the log is replayed in memory.
+
+mod bat;
+mod bitmap;
+mod check;
+mod create;
+mod error;
+mod header;
+mod image;
+mod locator;
+mod log;
+mod medium;
+mod metadata;
+mod protocol;
+mod region;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::check;
+pub use create::{CreateOptions, Kind, create};
+pub use error::VhdxError;
+pub use image::{Info, MAX_CHAIN, OpenOptions, Parent, Vhdx};
+pub use locator::ParentLocator;
+
+use crate::guid::Guid;
+
+/// A random GUID (version 4).
+fn new_guid() -> Guid {
+    let mut bytes = [0; 16];
+    // Without any file descriptor, and never short for so few bytes.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    let [_, _, _, _, _, _, _, version, variant, ..] = &mut bytes;
+    *version = *version & 0x0F | 0x40;
+    *variant = *variant & 0x3F | 0x80;
+    Guid::from_bytes(bytes)
+}
