@@ -84,7 +84,7 @@ fn dissector() -> Result<Part> {
 
 /// The tests of disk images that need other people's programs; without them they fail, and say so.
 fn images() -> Result<Part> {
-    let tools = [("qemu-img", "qemu-utils"), ("vhdiinfo", "libvhdi-utils"), ("fusermount3", "fuse3")];
+    let tools = [("qemu-img", "qemu-utils"), ("vhdiinfo", "libvhdi-utils"), ("fusermount", "fuse3")];
     if let Err(error) = packages::install_tools(&tools) {
         progress::say(&format!("Nothing to compare disk images with: {error:#}"));
     }
