@@ -143,7 +143,7 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --loopback --once --report r --api-socket s --trace t \
+             --devices shutdown,heartbeat --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
              --trace-packets all --trace-limit 1G",
         );
         let wanted = Options {
@@ -155,6 +155,8 @@ mod tests {
             hyperv: Some("-ipi,+reset".into()),
             devices: Some(vec!["shutdown".into(), "heartbeat".into()]),
             loopback: true,
+            disks: vec!["a.img,lun=1".parse().unwrap()],
+            dvds: vec!["b.iso".parse().unwrap()],
             once: true,
             report: Some("r".into()),
             api_socket: Some("s".into()),

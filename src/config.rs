@@ -3,6 +3,7 @@
 //! [`Options`] is the one list of names, for the command line (clap) and for TOML (serde) alike. [`Config`] is
 //! what is left when every default is filled in and every value makes sense.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use devices::vmbus::trace::TracedPackets;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
 use crate::size::{FileSize, MemorySize};
 
 /// Devices on the bus that `--devices` can name. The last few are there only when they are asked for.
@@ -54,6 +56,8 @@ pub struct Config {
     pub api_socket: Option<PathBuf>,
     /// Devices on the bus, out of [`DEVICES`].
     pub devices: Vec<String>,
+    /// Disks and DVD drives, each in its place.
+    pub disks: Vec<UnitConfig>,
     /// Where to record the bus, if it is to be recorded.
     pub trace: Option<Trace>,
 }
@@ -99,6 +103,14 @@ pub struct Options {
     /// Add the loopback device, which sends a test driver its packets back
     #[arg(long, help_heading = "Machine")]
     pub loopback: bool,
+    /// A disk; options: path=FILE,controller=N,lun=N,readonly=on,cache=writeback|none|unsafe,format=FORMAT,iops=N,bandwidth=SIZE,serial=TEXT,sector=512|4096,parents=DIRECTORY
+    #[arg(long = "disk", value_name = "PATH,OPTIONS", help_heading = "Storage")]
+    #[serde(rename = "disk")]
+    pub disks: Vec<DiskOptions>,
+    /// A DVD drive with the disc of this image, or empty without path; options: path=FILE,controller=N,lun=N
+    #[arg(long = "dvd", value_name = "PATH,OPTIONS", help_heading = "Storage")]
+    #[serde(rename = "dvd")]
+    pub dvds: Vec<DvdOptions>,
     /// End when the guest reboots, instead of rebooting it
     #[arg(long, help_heading = "Run")]
     pub once: bool,
@@ -182,6 +194,9 @@ pub enum ConfigError {
     /// Details of a trace that is not asked for.
     #[error("--{0} is about a trace; name its file with --trace FILE.pcapng")]
     NoTrace(&'static str),
+    /// Disks that cannot be where they should.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A name that is no device, of those to be traced.
     #[error("Cannot trace the packets of {0:?}; devices are {list}, or all", list = DEVICES.join(", "))]
     UnknownTracedDevice(String),
@@ -202,6 +217,13 @@ impl Options {
         for file in [kernel, initrd, report, api_socket, trace].into_iter().flatten() {
             *file = directory.join(&*file);
         }
+        for disk in &mut options.disks {
+            disk.path = directory.join(&disk.path);
+            disk.parents.iter_mut().for_each(|parent| *parent = directory.join(&*parent));
+        }
+        for path in options.dvds.iter_mut().filter_map(|dvd| dvd.path.as_mut()) {
+            *path = directory.join(&*path);
+        }
         Ok(options)
     }
 
@@ -217,6 +239,9 @@ impl Options {
             hyperv: self.hyperv.or(other.hyperv),
             devices: self.devices.or(other.devices),
             loopback: self.loopback || other.loopback,
+            // All of the file's, then all of the command line's.
+            disks: [other.disks, self.disks].concat(),
+            dvds: [other.dvds, self.dvds].concat(),
             once: self.once || other.once,
             report: self.report.or(other.report),
             api_socket: self.api_socket.or(other.api_socket),
@@ -258,6 +283,7 @@ impl Options {
             report: self.report,
             api_socket: self.api_socket,
             devices: check_devices(self.devices, self.loopback)?,
+            disks: place(self.disks, self.dvds)?,
             trace,
         })
     }
@@ -313,6 +339,22 @@ fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<Strin
         names.push(LOOPBACK.to_owned());
     }
     Ok(names)
+}
+
+/// Finds a place for every disk and drive: those whose place the user named first, the others in their order.
+fn place(disks: Vec<DiskOptions>, dvds: Vec<DvdOptions>) -> Result<Vec<UnitConfig>, PlaceError> {
+    let units = disks.into_iter().map(Unit::Disk).chain(dvds.into_iter().map(Unit::Dvd));
+    let (named, others): (Vec<Unit>, Vec<Unit>) = units.partition(|unit| unit.wish().1.is_some());
+    let mut taken = BTreeSet::new();
+    let mut placed = Vec::new();
+    for unit in named.into_iter().chain(others) {
+        let (controller, lun) = unit.wish();
+        let place = Place::find(controller, lun, &taken)?;
+        taken.insert(place);
+        placed.push(UnitConfig { place, unit });
+    }
+    placed.sort_by_key(|unit| unit.place);
+    Ok(placed)
 }
 
 fn check_trace(

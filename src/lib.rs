@@ -13,6 +13,7 @@
 //! | [`api`] | the control socket: HTTP for commands |
 //! | [`ctl`] | `busman ctl`, its client |
 //! | [`image`] | `busman image`: disk images |
+//! | [`disks`] | the disks of a machine |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod ctl;
+pub mod disks;
 pub mod events;
 pub mod host;
 pub mod hv;

@@ -1,9 +1,11 @@
 //! The machine: the only place that creates and wires devices.
 //!
 //! What the guest sees: RAM and processors that show Hyper-V, the platform's few register devices
-//! ([`Machine::build`], one function for each), ACPI tables that describe them, and the bus with what
-//! [`BUS_DEVICES`] lists. [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the
-//! same configuration.
+//! (`platform`), ACPI tables that describe them, and the bus with what [`BUS_DEVICES`] lists and the machine's
+//! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
+//! configuration.
+
+mod platform;
 
 use std::fmt::{self, Debug};
 use std::io::{self, Write};
@@ -12,10 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
 use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
-use devices::legacy::{
-    self, ABSENT_PORTS, Absent, Cmos, MmioBus, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse,
-    Serial,
-};
+use devices::legacy::{self, MmioBus, PortBus, Serial};
 use devices::loopback::Loopback;
 use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
@@ -26,7 +25,8 @@ use thiserror::Error;
 use crate::boot::acpi::{self, AcpiError};
 use crate::boot::{BootError, BootSource, Entry, linux};
 use crate::config::{Config, DEVICES};
-use crate::events::{EventSender, MachineEvent};
+use crate::disks::{Disks, UnitError};
+use crate::events::EventSender;
 use crate::hv::clock::KvmClock;
 use crate::hv::counters::{ExitCounters, ExitCounts};
 use crate::hv::cpuid::{FeatureError, HypervFeatures};
@@ -37,7 +37,6 @@ use crate::hv::kvm::{HostError, Partition};
 use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::{self, VcpuThread};
-use crate::layout::{gsi, port};
 use crate::memory::{self, MemoryError};
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
@@ -115,6 +114,9 @@ pub enum MachineError {
     /// It is not there.
     #[error("The device {0} is not on the bus")]
     NotThere(String),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] UnitError),
     /// The host has no more threads or descriptors.
     #[error("The host has no more threads or descriptors")]
     Resources(#[from] io::Error),
@@ -136,6 +138,8 @@ pub struct Machine {
     pub shutdown: Option<ShutdownHandle>,
     /// What the heartbeat tells, while that device is on the bus.
     pub heartbeat: Option<Arc<HeartbeatStatus>>,
+    /// Its disks and DVD drives.
+    pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
     pub gate: Arc<Gate>,
     serial: Arc<Mutex<Serial>>,
@@ -174,10 +178,10 @@ impl Machine {
         let entry = load(&ram, config)?;
 
         let mut ports = PortBus::new();
-        let serial = add_serial(&mut ports, &partition, console)?;
-        add_clock(&mut ports)?;
-        add_power(&mut ports, &partition, events)?;
-        add_absent(&mut ports)?;
+        let serial = platform::add_serial(&mut ports, &partition, console)?;
+        platform::add_clock(&mut ports)?;
+        platform::add_power(&mut ports, &partition, events)?;
+        platform::add_absent(&mut ports)?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
@@ -209,6 +213,7 @@ impl Machine {
             synic,
             shutdown: None,
             heartbeat: None,
+            disks: Disks::new(config.cpus),
             gate,
             serial,
             vm,
@@ -218,6 +223,9 @@ impl Machine {
         };
         for name in &config.devices {
             machine.add(name)?;
+        }
+        for disk in &config.disks {
+            machine.disks.add(&mut machine.bus, disk)?;
         }
         Ok(machine)
     }
@@ -233,7 +241,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Stops the virtual processors; channels go on with what is in their rings. [`MachineEvent::Paused`] tells when
+    /// Stops the virtual processors; channels go on with what is in their rings. [`MachineEvent::Paused`](crate::events::MachineEvent::Paused) tells when
     /// the last has stopped.
     pub fn pause(&self) {
         self.gate.close();
@@ -270,7 +278,7 @@ impl Machine {
         match name {
             "shutdown" => self.shutdown = None,
             "heartbeat" => self.heartbeat = None,
-            _ => {}
+            _ => self.disks.forget_controller(name),
         }
         Ok(())
     }
@@ -334,68 +342,4 @@ fn load(ram: &GuestRam, config: &Config) -> Result<Entry, MachineError> {
         cmdline: config.cmdline.clone(),
     };
     Ok(linux::load(ram, &source)?)
-}
-
-fn insert(
-    ports: &mut PortBus,
-    name: &'static str,
-    (first, count): (u16, u16),
-    device: impl PortDevice + 'static,
-) -> Result<(), MachineError> {
-    Ok(ports.insert(name, first, count, Arc::new(Mutex::new(device)))?)
-}
-
-fn add_serial(
-    ports: &mut PortBus,
-    partition: &Partition,
-    console: Box<dyn Write + Send>,
-) -> Result<Arc<Mutex<Serial>>, MachineError> {
-    let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
-    ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;
-    Ok(serial)
-}
-
-fn add_clock(ports: &mut PortBus) -> Result<(), MachineError> {
-    insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())
-}
-
-fn add_power(ports: &mut PortBus, partition: &Partition, events: &EventSender) -> Result<(), MachineError> {
-    let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
-    insert(
-        ports,
-        "power management",
-        (port::PM, PowerManagement::PORTS),
-        PowerManagement::new(Arc::clone(&power) as _),
-    )?;
-    insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
-}
-
-fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {
-    let absent = Arc::new(Mutex::new(Absent));
-    for (name, first, count) in ABSENT_PORTS {
-        ports.insert(name, first, count, Arc::clone(&absent) as _)?;
-    }
-    Ok(())
-}
-
-/// Takes what the guest's power management registers ask for to the control loop.
-struct Power {
-    vm: Arc<VmFd>,
-    events: EventSender,
-}
-
-impl PowerEvents for Power {
-    fn power_off(&self) {
-        self.events.send(MachineEvent::PowerOff);
-    }
-
-    fn reset(&self) {
-        self.events.send(MachineEvent::Reset);
-    }
-
-    fn set_sci(&self, asserted: bool) {
-        if let Err(error) = self.vm.set_irq_line(gsi::SCI, asserted) {
-            log::error!("The system control interrupt is lost: {}", io::Error::from(error));
-        }
-    }
 }

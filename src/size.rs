@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 const KIB: u64 = 1 << 10;
@@ -27,6 +27,11 @@ pub struct DiskSize(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockSize(pub u32);
 
+/// Bytes a second.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Bandwidth(pub u64);
+
 /// Why a size is none.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SizeError {
@@ -50,6 +55,7 @@ type Limits = [(u64, &'static str); 2];
 const MEMORY: Limits = [(64 * MIB, "64M"), (4 << 40, "4T")];
 const FILE: Limits = [(MIB, "1M"), (4 << 40, "4T")];
 const DISK: Limits = [(MIB, "1M"), (64 << 40, "64T")];
+const BANDWIDTH: Limits = [(64 * KIB, "64K"), (1 << 40, "1T")];
 const BLOCK: Limits = [(KIB, "1K"), (256 * MIB, "256M")];
 
 fn parse(text: &str, [(least, least_text), (most, most_text)]: Limits) -> Result<u64, SizeError> {
@@ -96,6 +102,14 @@ impl FromStr for DiskSize {
     }
 }
 
+impl FromStr for Bandwidth {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        parse(text, BANDWIDTH).map(Bandwidth)
+    }
+}
+
 impl FromStr for BlockSize {
     type Err = SizeError;
 
@@ -107,6 +121,14 @@ impl FromStr for BlockSize {
 }
 
 impl TryFrom<String> for MemorySize {
+    type Error = SizeError;
+
+    fn try_from(text: String) -> Result<Self, SizeError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Bandwidth {
     type Error = SizeError;
 
     fn try_from(text: String) -> Result<Self, SizeError> {

@@ -83,7 +83,10 @@ mod tests {
         let image = || Box::new(MemoryImage::new(12 << 10, 512));
         let disk = Sectors::new(image(), 4096).unwrap();
         let geometry = disk.geometry();
-        assert_eq!((geometry.size, geometry.logical_sector, geometry.physical_sector), (12 << 10, 4096, 4096));
+        assert_eq!(
+            (geometry.size, geometry.logical_sector, geometry.physical_sector),
+            (12 << 10, 4096, 4096)
+        );
         disk.write(4096, &[7; 4096]).unwrap();
         let mut bytes = [0; 4096];
         disk.read(4096, &mut bytes).unwrap();

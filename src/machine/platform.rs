@@ -1,0 +1,82 @@
+//! The platform's register devices, one function for each.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use devices::legacy::{
+    ABSENT_PORTS, Absent, Cmos, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse, Serial,
+};
+use kvm_ioctls::VmFd;
+
+use super::MachineError;
+use crate::events::{EventSender, MachineEvent};
+use crate::hv::kvm::Partition;
+use crate::layout::{gsi, port};
+
+fn insert(
+    ports: &mut PortBus,
+    name: &'static str,
+    (first, count): (u16, u16),
+    device: impl PortDevice + 'static,
+) -> Result<(), MachineError> {
+    Ok(ports.insert(name, first, count, Arc::new(Mutex::new(device)))?)
+}
+
+pub(super) fn add_serial(
+    ports: &mut PortBus,
+    partition: &Partition,
+    console: Box<dyn Write + Send>,
+) -> Result<Arc<Mutex<Serial>>, MachineError> {
+    let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
+    ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;
+    Ok(serial)
+}
+
+pub(super) fn add_clock(ports: &mut PortBus) -> Result<(), MachineError> {
+    insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())
+}
+
+pub(super) fn add_power(
+    ports: &mut PortBus,
+    partition: &Partition,
+    events: &EventSender,
+) -> Result<(), MachineError> {
+    let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
+    insert(
+        ports,
+        "power management",
+        (port::PM, PowerManagement::PORTS),
+        PowerManagement::new(Arc::clone(&power) as _),
+    )?;
+    insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
+}
+
+pub(super) fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {
+    let absent = Arc::new(Mutex::new(Absent));
+    for (name, first, count) in ABSENT_PORTS {
+        ports.insert(name, first, count, Arc::clone(&absent) as _)?;
+    }
+    Ok(())
+}
+
+/// Takes what the guest's power management registers ask for to the control loop.
+struct Power {
+    vm: Arc<VmFd>,
+    events: EventSender,
+}
+
+impl PowerEvents for Power {
+    fn power_off(&self) {
+        self.events.send(MachineEvent::PowerOff);
+    }
+
+    fn reset(&self) {
+        self.events.send(MachineEvent::Reset);
+    }
+
+    fn set_sci(&self, asserted: bool) {
+        if let Err(error) = self.vm.set_irq_line(gsi::SCI, asserted) {
+            log::error!("The system control interrupt is lost: {}", io::Error::from(error));
+        }
+    }
+}
