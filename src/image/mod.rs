@@ -7,7 +7,7 @@ mod progress;
 mod show;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use devices::disk::{
@@ -51,6 +51,9 @@ struct Create {
     /// Store only what differs from this image, which must not change any more (VHDX)
     #[arg(long, value_name = "FILE", conflicts_with = "fixed")]
     parent: Option<PathBuf>,
+    /// A directory in which the parent's own parents may be, besides its own; may be given several times
+    #[arg(long, value_name = "DIRECTORY")]
+    parents: Vec<PathBuf>,
     #[command(flatten)]
     target: Target,
 }
@@ -133,9 +136,13 @@ impl Image {
     fn run(&self, out: &mut dyn Write) -> Result<bool, ImageError> {
         match &self.command {
             Command::Create(create) => {
-                let options = create.options()?;
+                let options = create.options();
                 options.create()?;
-                let made = OpenOptions { format: options.format, ..OpenOptions::new(&options.path) };
+                let made = OpenOptions {
+                    format: options.format,
+                    parents: create.rules(),
+                    ..OpenOptions::new(&options.path)
+                };
                 show::print(out, self.json, &Created::new(&made.info()?, None))?;
             }
             Command::Info(existing) => show::print(out, self.json, &Info::new(&existing.options().info()?))?,
@@ -162,13 +169,28 @@ impl Image {
 }
 
 impl Create {
-    fn options(&self) -> Result<CreateOptions, ImageError> {
-        Ok(self.target.options(&self.file, self.size.map_or(0, |DiskSize(size)| size)))
+    fn options(&self) -> CreateOptions {
+        let parent = self.parent.as_ref();
+        CreateOptions {
+            parent: parent.map(|path| OpenOptions { parents: self.rules(), ..OpenOptions::new(path) }),
+            ..self.target.options(&self.file, self.size.map_or(0, |DiskSize(size)| size))
+        }
+    }
+
+    /// Who names a parent means the file that is there.
+    fn rules(&self) -> ParentRules {
+        let mut directories = self.parents.clone();
+        if let Some(directory) =
+            self.parent.as_ref().and_then(|path| path.canonicalize().ok()?.parent().map(Path::to_owned))
+        {
+            directories.push(directory);
+        }
+        ParentRules { directories }
     }
 }
 
 impl Target {
-    fn options(&self, path: &PathBuf, size: u64) -> CreateOptions {
+    fn options(&self, path: &Path, size: u64) -> CreateOptions {
         CreateOptions {
             format: self.format,
             fixed: self.fixed,

@@ -99,3 +99,24 @@ fn damage_is_a_result_and_no_error() {
     assert!(error.contains("/a.vhd: The image is damaged: "), "{error}");
     assert!(image(root, "check @/gone.vhd").unwrap_err().contains("No such file"));
 }
+
+#[test]
+fn a_child_is_made_beside_its_parent_or_elsewhere() {
+    let directory = temporary();
+    let root = directory.as_path();
+    fs::create_dir(root.join("vm")).unwrap();
+    image(root, "create --size 64M @/base.vhdx").unwrap();
+    image(root, "create --parent @/base.vhdx @/a.avhdx").unwrap();
+    let (text, _) = image(root, "info @/a.avhdx").unwrap();
+    assert!(text.contains("format       vhdx, differencing\nsize         64 MiB"), "{text}");
+    image(root, "create --parent @/base.vhdx @/vm/b.avhdx").unwrap();
+    let error = image(root, "info @/vm/b.avhdx").unwrap_err();
+    assert!(error.contains("--parents DIRECTORY"), "{error}");
+    let (text, good) = image(root, "check --parents @ @/vm/b.avhdx").unwrap();
+    assert!(good, "{text}");
+    image(root, "create --parent @/vm/b.avhdx --parents @ @/vm/c.avhdx").unwrap();
+    image(root, "convert --parents @ @/vm/c.avhdx @/flat.vhdx").unwrap();
+    assert!(image(root, "info @/flat.vhdx").unwrap().0.contains("vhdx, dynamic"));
+    let error = image(root, "create --parent @/base.vhdx @/c.vhd").unwrap_err();
+    assert!(error.contains("A vhd image has no parent"), "{error}");
+}

@@ -18,6 +18,8 @@ use super::format::Format;
 use super::image::{Access, DiskError};
 use super::lock::lock;
 use super::open::{FileError, OpenError, OpenOptions, open_file};
+#[cfg(feature = "qcow2")]
+use super::qcow2::Qcow2;
 use super::space;
 use super::vhd::{Vhd, VhdOptions};
 use super::vhdx;
@@ -145,7 +147,12 @@ impl CreateOptions {
             Format::Raw if block_size.is_some() => Err(CreateReason::NoSuchThing { format, what: "blocks" }),
             Format::Raw => Ok(fill_raw(file, size, fixed)?),
             Format::Vhd => Ok(Vhd::create(file, &VhdOptions { size, fixed, block_size })?),
-            Format::Iso | Format::Qcow2 => Err(CreateReason::NotMade(format)),
+            Format::Iso => Err(CreateReason::NotMade(format)),
+            Format::Qcow2 if fixed => Err(CreateReason::NoSuchThing { format, what: "fixed size" }),
+            #[cfg(feature = "qcow2")]
+            Format::Qcow2 => Ok(Qcow2::create(file, size, block_size)?),
+            #[cfg(not(feature = "qcow2"))]
+            Format::Qcow2 => Err(super::open::without_qcow2().into()),
         }
     }
 

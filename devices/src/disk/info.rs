@@ -65,6 +65,11 @@ impl OpenOptions {
                 };
                 (layout, Some(info.block_size), linked.parent.clone())
             }
+            #[cfg(feature = "qcow2")]
+            Opened::Qcow2(qcow2) => match qcow2.parent() {
+                Some(parent) => (Layout::Differencing, None, Some(parent.to_owned())),
+                None => (Layout::Dynamic, None, None),
+            },
         };
         Ok(ImageInfo {
             path: self.path.clone(),
@@ -85,6 +90,10 @@ impl OpenOptions {
         let options = self.for_reading();
         let open_error = |reason| OpenError { path: self.path.clone(), reason };
         let (file, format) = options.file().map_err(open_error)?;
+        if format == Format::Qcow2 {
+            let text = "busman does not check QCOW2; \"qemu-img check\" does";
+            return Err(open_error(DiskError::Unsupported(text.to_owned()).into()));
+        }
         if format == Format::Vhdx {
             let found = vhdx::check(&file).map_err(|error| open_error(DiskError::from(error).into()))?;
             if !found.is_empty() {

@@ -12,6 +12,7 @@
 //! | `lock` | locks on image files |
 //! | `parents` | where parents of differencing images may be |
 //! | `raw` | raw disks and optical media |
+//! | `qcow2` | QCOW2, by the `imago` crate (feature `qcow2`) |
 //! | `sectors` | an image seen with larger sectors |
 //! | `vhd` | VHD, fixed and dynamic |
 //! | [`vhdx`] | VHDX: fixed, dynamic, differencing |
@@ -38,6 +39,8 @@ mod lock;
 mod memory;
 mod open;
 mod parents;
+#[cfg(feature = "qcow2")]
+mod qcow2;
 mod queue;
 mod raw;
 mod sectors;

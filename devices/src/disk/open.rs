@@ -18,6 +18,8 @@ use super::format::Format;
 use super::image::{Access, DiskError, Image};
 use super::lock::{LockError, lock};
 use super::parents::{ParentRules, Parents};
+#[cfg(feature = "qcow2")]
+use super::qcow2::Qcow2;
 use super::raw::Raw;
 use super::vhd::Vhd;
 
@@ -159,6 +161,8 @@ pub(super) enum Opened {
     Raw(Raw),
     Vhd(Vhd),
     Vhdx(Box<LinkedVhdx>),
+    #[cfg(feature = "qcow2")]
+    Qcow2(Box<Qcow2>),
 }
 
 impl Opened {
@@ -169,9 +173,10 @@ impl Opened {
             Format::Iso => Opened::Raw(Raw::medium(file)?),
             Format::Vhd => Opened::Vhd(Vhd::open(file, read_only)?),
             Format::Vhdx => Opened::Vhdx(Box::new(LinkedVhdx::open(file, read_only, parents)?)),
-            Format::Qcow2 => {
-                return Err(DiskError::Unsupported(format!("The format {format} is not supported")));
-            }
+            #[cfg(feature = "qcow2")]
+            Format::Qcow2 => Opened::Qcow2(Box::new(Qcow2::open(file, read_only, parents)?)),
+            #[cfg(not(feature = "qcow2"))]
+            Format::Qcow2 => return Err(without_qcow2()),
         })
     }
 
@@ -180,6 +185,8 @@ impl Opened {
             Opened::Raw(raw) => raw,
             Opened::Vhd(vhd) => vhd,
             Opened::Vhdx(linked) => &linked.vhdx,
+            #[cfg(feature = "qcow2")]
+            Opened::Qcow2(qcow2) => &**qcow2,
         }
     }
 
@@ -188,6 +195,8 @@ impl Opened {
             Opened::Raw(raw) => Box::new(raw),
             Opened::Vhd(vhd) => Box::new(vhd),
             Opened::Vhdx(linked) => Box::new(linked.vhdx),
+            #[cfg(feature = "qcow2")]
+            Opened::Qcow2(qcow2) => qcow2,
         }
     }
 
@@ -196,8 +205,18 @@ impl Opened {
         match self {
             Opened::Raw(_) | Opened::Vhd(_) => Ok(()),
             Opened::Vhdx(linked) => linked.vhdx.close(),
+            #[cfg(feature = "qcow2")]
+            Opened::Qcow2(qcow2) => qcow2.flush(),
         }
     }
+}
+
+/// What a program says that was built without the format.
+#[cfg(not(feature = "qcow2"))]
+pub(super) fn without_qcow2() -> DiskError {
+    DiskError::Unsupported(
+        "QCOW2 was left out of this program; \"qemu-img convert -O vhdx\" makes a VHDX of it".to_owned(),
+    )
 }
 
 /// Opens a file or block device and locks it.

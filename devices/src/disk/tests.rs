@@ -116,7 +116,9 @@ fn run(path: &Path, steps: &[Step]) {
     let mut bytes = vec![0xee; SIZE as usize];
     open(path).read(0, &mut bytes).unwrap();
     assert!(bytes == model, "after the end");
-    assert!(OpenOptions::new(path).check().unwrap().is_empty());
+    if Format::of_name(path) != Some(Format::Qcow2) {
+        assert!(OpenOptions::new(path).check().unwrap().is_empty());
+    }
 }
 
 /// The images that can be made, by name: fixed or not, block size.
@@ -127,6 +129,7 @@ fn kinds() -> impl Strategy<Value = (&'static str, bool, Option<u32>)> {
         Just(("disk.vhd", false, None)),
         Just(("disk.vhd", false, Some(512 << 10))),
         Just(("disk.vhdx", false, Some(1 << 20))),
+        Just(("disk.qcow2", false, None)),
     ]
 }
 

@@ -98,7 +98,7 @@ impl Bat {
             match entry.state() {
                 Some(BlockState::NotPresent) => {}
                 Some(BlockState::Present) => {
-                    take("sector bitmap", chunk, entry.place(), BITMAP_BLOCK, &mut wrong)
+                    take("sector bitmap", chunk, entry.place(), BITMAP_BLOCK, &mut wrong);
                 }
                 _ => wrong(format!("sector bitmap {chunk} is in state {}, which is reserved", entry.0 & 7)),
             }

@@ -5,10 +5,10 @@ use std::fs::File;
 use super::bat::Bat;
 use super::error::VhdxError;
 use super::header::{Headers, read_copy, read_creator};
-use super::image::fixed_places;
 use super::log;
 use super::medium::{Medium, Replayed};
 use super::metadata::Metadata;
+use super::open::fixed_places;
 use super::region::{self, Regions, Taken};
 use crate::guid::Guid;
 

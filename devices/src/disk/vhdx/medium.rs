@@ -14,7 +14,7 @@ use super::log::Step;
 use super::protocol::PAGE_BYTES;
 
 /// Zeroes that are written where the file system has no better way.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file.
 pub(super) trait Medium: Debug + Send + Sync {

@@ -64,6 +64,16 @@ impl Metadata {
         metadata.wrong().map_or(Ok(metadata), |what| Err(damaged(what)))
     }
 
+    /// How the disk is cut.
+    pub fn layout(&self) -> Layout {
+        Layout {
+            size: self.size,
+            block_size: self.block_size.into(),
+            sector: self.logical_sector.into(),
+            differencing: self.parent.is_some(),
+        }
+    }
+
     /// What is not allowed, if something is not.
     pub fn wrong(&self) -> Option<String> {
         let sector = |bytes: u32| bytes == 512 || bytes == 4096;

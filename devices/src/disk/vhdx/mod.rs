@@ -1,6 +1,6 @@
 //! VHDX, the format of Hyper-V's disks (MS-VHDX): fixed, dynamic and differencing.
 //!
-//! Read in this order: `protocol` (the file), `image` (opening and reading), `writer` (all that changes the file),
+//! Read in this order: `protocol` (the file), `open`, `image` (looking up, reading), `operations` (writing), `writer`,
 //! `log`.
 //!
 //! | file | what it holds |
@@ -10,8 +10,10 @@
 //! | `header`, `region`, `metadata`, `locator` | the parts of the file, read and checked |
 //! | `bat`, `bitmap` | block allocation table and sector bitmaps in memory |
 //! | `log` | replay, append |
-//! | `image` | [`Vhdx`]: open, look up, read |
-//! | `writer` | first write, allocation, zeroes, flush, close |
+//! | `open` | all of them brought together |
+//! | `image` | [`Vhdx`]: look up, read |
+//! | `operations` | write, zero, flush, close |
+//! | `change`, `writer` | allocation, and how it gets into the file |
 //! | `create`, `check` | new files; what is wrong with a file |
 //!
 //! # What survives
@@ -26,6 +28,7 @@
 
 mod bat;
 mod bitmap;
+mod change;
 mod check;
 mod create;
 mod error;
@@ -35,6 +38,8 @@ mod locator;
 mod log;
 mod medium;
 mod metadata;
+mod open;
+mod operations;
 mod protocol;
 mod region;
 mod writer;
@@ -45,8 +50,9 @@ mod tests;
 pub use check::check;
 pub use create::{CreateOptions, Kind, create};
 pub use error::VhdxError;
-pub use image::{Info, MAX_CHAIN, OpenOptions, Parent, Vhdx};
+pub use image::Vhdx;
 pub use locator::ParentLocator;
+pub use open::{Info, MAX_CHAIN, OpenOptions, Parent};
 
 use crate::guid::Guid;
 

@@ -1,27 +1,23 @@
-//! All that changes the file's structure: the first write, allocation, zeroes, flush, close. One lock is around it.
+//! What changes the file's structure, under one lock: log, allocation, commit.
 //!
-//! A change is a set of pages of the BAT and of sector bitmaps. It goes: data into its place, pages into the log,
-//! pages into memory, where the fast path sees them; into the file only after a later sync.
+//! A change goes: data into its place, pages into the log, pages into memory, where the fast path sees them; into the
+//! file only after a later sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 
-use super::super::image::{Access, DiskError, Zeroing};
-use super::bat::{Page, WORDS};
-use super::bitmap::{self, SECTORS, SectorBitmaps};
+use super::super::image::DiskError;
+use super::change::{Change, PageId};
 use super::error::{VhdxError, damaged};
 use super::header::Headers;
-use super::image::{Source, Vhdx};
+use super::image::Vhdx;
 use super::log::{Log, Pages};
 use super::medium;
 use super::protocol::{BITMAP_BLOCK, BatEntry, BlockState, MIB};
 use super::region::{Span, Taken};
 use crate::guid::Guid;
 
-/// Most pages of one change: a quarter of the shortest log.
-const MOST_PAGES: usize = 32;
 /// Most syncs that make room in a full log.
 const MOST_STEPS: usize = 6;
 
@@ -53,86 +49,6 @@ struct Kept {
     clean: bool,
 }
 
-/// A page of the file's structure. Sector bitmaps come first: they are seen before the block that needs them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PageId {
-    Bitmap(usize),
-    Bat(usize),
-}
-
-/// Pages as they will be.
-#[derive(Debug, Default)]
-struct Change {
-    pages: BTreeMap<PageId, Box<Page>>,
-    /// Sector bitmap blocks that come with this change, by chunk.
-    bitmap_blocks: BTreeMap<u64, u64>,
-}
-
-impl Change {
-    fn set_entry(&mut self, vhdx: &Vhdx, index: u64, entry: BatEntry) {
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        let page =
-            self.pages.entry(PageId::Bat(index / WORDS)).or_insert_with(|| vhdx.bat.page(index / WORDS));
-        if let Some(bytes) = page.as_chunks_mut().0.get_mut(index % WORDS) {
-            *bytes = entry.0.to_le_bytes();
-        }
-    }
-
-    fn set_block(&mut self, vhdx: &Vhdx, block: u64, state: BlockState, place: u64) {
-        self.set_entry(vhdx, vhdx.layout.block_entry(block), BatEntry::new(state, place));
-    }
-
-    /// Marks sectors of one block present, and all others of the block not if it is `fresh`. Returns whether all of
-    /// the block's are present then.
-    fn set_sectors(
-        &mut self,
-        vhdx: &Vhdx,
-        sectors: Span,
-        block: u64,
-        fresh: bool,
-    ) -> Result<bool, DiskError> {
-        let layout = &vhdx.layout;
-        let whole = Span {
-            start: block * (layout.block_size / layout.sector),
-            len: layout.block_len(block) / layout.sector,
-        };
-        let mut all = true;
-        let mut at = whole.start;
-        while at < whole.end() {
-            let end = whole.end().min((at / SECTORS + 1) * SECTORS);
-            vhdx.bitmaps.load(&*vhdx.medium, &vhdx.bat, at)?;
-            let index = bitmap::page_of(at);
-            let mut page = vhdx.bitmaps.page(index);
-            let before = page.clone();
-            if fresh {
-                bitmap::set_bits(&mut page, at, end - at, false);
-            }
-            let (from, to) = (at.max(sectors.start), end.min(sectors.end()));
-            if from < to {
-                bitmap::set_bits(&mut page, from, to - from, true);
-            }
-            all &= bitmap::all_set(&page, at, end - at);
-            if page != before {
-                self.pages.insert(PageId::Bitmap(index), page);
-            }
-            at = end;
-        }
-        Ok(all)
-    }
-
-    fn place(&self, vhdx: &Vhdx, id: PageId) -> Result<u64, VhdxError> {
-        match id {
-            PageId::Bat(page) => Ok(vhdx.bat.page_place(page)),
-            PageId::Bitmap(page) => {
-                let new = self.bitmap_blocks.get(&SectorBitmaps::chunk_of(page));
-                new.map(|block| SectorBitmaps::place_in(*block, page))
-                    .or_else(|| SectorBitmaps::place(&vhdx.bat, page))
-                    .ok_or_else(|| damaged("a sector bitmap has no place"))
-            }
-        }
-    }
-}
-
 impl Writer {
     /// Of a file in which `taken` is taken.
     pub fn new(headers: Headers, taken: &Taken, end: u64) -> Self {
@@ -142,14 +58,15 @@ impl Writer {
     }
 
     /// Tells the file that it is being written: from now on it has a log.
-    fn start(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
+    pub fn start(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
         self.check_whole()?;
         let medium = &*vhdx.medium;
         let end = self.end.next_multiple_of(MIB);
         medium.extend(end)?;
         self.end = end;
         // A place that a block may get must read as 0 already, or a loss of power could show what was there.
-        self.gaps.retain(|gap| medium.punch(gap.start, gap.len).is_ok());
+        let least = if vhdx.layout.differencing { BITMAP_BLOCK } else { vhdx.layout.block_size };
+        self.gaps.retain(|gap| gap.len >= least && medium.punch(gap.start, gap.len).is_ok());
         let log = match self.log.take() {
             Some(log) => log,
             None => Log::start(medium, &self.headers)?,
@@ -164,7 +81,8 @@ impl Writer {
         Ok(())
     }
 
-    fn check_whole(&self) -> Result<(), DiskError> {
+    /// Refuses everything once the file is in doubt.
+    pub fn check_whole(&self) -> Result<(), DiskError> {
         if self.broken {
             return Err(io::Error::other("an earlier write of this image to the host's disk failed").into());
         }
@@ -198,7 +116,7 @@ impl Writer {
     }
 
     /// Makes bytes of one block present: `fill` writes them to their place before anybody can see them there.
-    fn cover(
+    pub fn cover(
         &mut self,
         vhdx: &Vhdx,
         bytes: Span,
@@ -246,7 +164,7 @@ impl Writer {
     }
 
     /// Logs a change and lets it be seen.
-    fn commit(&mut self, vhdx: &Vhdx, change: &Change) -> Result<(), DiskError> {
+    pub fn commit(&mut self, vhdx: &Vhdx, change: &Change) -> Result<(), DiskError> {
         self.check_whole()?;
         if change.pages.is_empty() {
             return Ok(());
@@ -278,7 +196,7 @@ impl Writer {
     }
 
     /// One sync, and what it makes possible.
-    fn step(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
+    pub fn step(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
         self.check_whole()?;
         let pages = self.dirty_pages(vhdx)?;
         let Some(log) = &mut self.log else { return Ok(()) };
@@ -311,13 +229,13 @@ impl Writer {
     }
 
     /// Nothing is written any more: after a failed sync nobody knows what the host's disk holds.
-    fn fail(&mut self, vhdx: &Vhdx) {
+    pub fn fail(&mut self, vhdx: &Vhdx) {
         self.broken = true;
         vhdx.writing.store(false, Ordering::Release);
     }
 
     /// Brings all into the file and tells it that nobody writes any more.
-    fn finish(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
+    pub fn finish(&mut self, vhdx: &Vhdx) -> Result<(), DiskError> {
         self.check_whole()?;
         let medium = &*vhdx.medium;
         medium.sync()?;
@@ -330,165 +248,12 @@ impl Writer {
         self.log = None;
         Ok(())
     }
-}
 
-impl Vhdx {
-    fn lock(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Before anything is written.
-    fn begin(&self) -> Result<(), DiskError> {
-        if !self.writing.load(Ordering::Acquire) {
-            let mut writer = self.lock();
-            if !self.writing.load(Ordering::Acquire) {
-                writer.start(self)?;
-                self.writing.store(true, Ordering::Release);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn write_bytes(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
-        self.check_range(offset, bytes.len() as u64, Access::Write)?;
-        if !bytes.is_empty() {
-            self.begin()?;
-        }
-        while !bytes.is_empty() {
-            let (source, part) = self.look_up(offset, bytes.len() as u64)?;
-            let block_size = self.layout.block_size;
-            let part = match source {
-                Source::Own(_) => part,
-                // Whatever the rest of the block is now, it becomes present with one change.
-                _ => (block_size - offset % block_size).min(bytes.len() as u64),
-            };
-            let (piece, rest) = bytes.split_at(usize::try_from(part).unwrap_or(usize::MAX).min(bytes.len()));
-            match source {
-                Source::Own(place) => self.medium.write(place, piece)?,
-                Source::Parent | Source::Zero => {
-                    let span = Span { start: offset, len: part };
-                    self.lock().cover(self, span, |place| self.medium.write(place, piece))?;
-                }
-            }
-            bytes = rest;
-            offset += part;
-        }
-        Ok(())
-    }
-
-    pub(super) fn write_zeroes(&self, offset: u64, len: u64, how: Zeroing) -> Result<(), DiskError> {
-        self.check_range(offset, len, Access::Write)?;
-        if len == 0 {
-            return Ok(());
-        }
-        self.begin()?;
-        let mut writer = self.lock();
-        let mut batch = Batch::default();
-        let end = offset + len;
-        let mut at = offset;
-        while at < end {
-            let block = at / self.layout.block_size;
-            let span =
-                Span { start: at, len: (block + 1).saturating_mul(self.layout.block_size).min(end) - at };
-            self.zero_in_block(&mut writer, &mut batch, span, how)?;
-            at = span.end();
-        }
-        batch.commit(self, &mut writer)
-    }
-
-    fn zero_in_block(
-        &self,
-        writer: &mut Writer,
-        batch: &mut Batch,
-        span: Span,
-        how: Zeroing,
-    ) -> Result<(), DiskError> {
-        let block = span.start / self.layout.block_size;
-        let (state, place) = self.bat.block(block);
-        let whole = span.len == self.layout.block_len(block);
-        let fill = |place| match how {
-            Zeroing::Keep => self.medium.zero(place, span.len),
-            Zeroing::Free => medium::free(&*self.medium, place, span.len),
-        };
-        match state {
-            BlockState::Undefined | BlockState::Zero | BlockState::Unmapped => Ok(()),
-            BlockState::NotPresent if !self.layout.differencing => Ok(()),
-            BlockState::NotPresent if whole => batch.add(self, writer, block, None),
-            BlockState::Present | BlockState::PartiallyPresent
-                if whole && how == Zeroing::Free && !self.metadata.fixed =>
-            {
-                batch.add(self, writer, block, Some(place))
-            }
-            BlockState::Present => Ok(fill(place + span.start % self.layout.block_size)?),
-            BlockState::NotPresent | BlockState::PartiallyPresent => {
-                batch.commit(self, writer)?;
-                writer.cover(self, span, fill)
-            }
-        }
-    }
-
-    pub(super) fn flush_all(&self) -> Result<(), DiskError> {
-        if !self.writing.load(Ordering::Acquire) {
-            return self.lock().check_whole();
-        }
-        if self.log_wants_flush.load(Ordering::Acquire) {
-            return self.lock().step(self);
-        }
-        let synced = self.medium.sync();
-        if synced.is_err() {
-            self.lock().fail(self);
-        }
-        Ok(synced?)
-    }
-
-    /// Brings all into the file and marks it as not in use. A later write marks it again. Dropping the image does
-    /// the same, but cannot report a failure.
-    ///
-    /// # Errors
-    /// [`DiskError::Host`]; the file is then repaired by its log when it is opened again.
-    pub fn close(&self) -> Result<(), DiskError> {
-        let mut writer = self.lock();
-        if !self.writing.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.log_wants_flush.store(false, Ordering::Release);
-        let done = writer.finish(self);
-        if done.is_err() {
-            writer.fail(self);
-        }
-        done
-    }
-}
-
-/// Whole blocks that become 0, logged together.
-#[derive(Debug, Default)]
-struct Batch {
-    change: Change,
-    freed: Vec<(u64, u64)>,
-}
-
-impl Batch {
-    fn add(
-        &mut self,
-        vhdx: &Vhdx,
-        writer: &mut Writer,
-        block: u64,
-        place: Option<u64>,
-    ) -> Result<(), DiskError> {
-        self.change.set_block(vhdx, block, BlockState::Zero, 0);
-        self.freed.extend(place.map(|place| (vhdx.layout.block_entry(block), place)));
-        if self.change.pages.len() >= MOST_PAGES { self.commit(vhdx, writer) } else { Ok(()) }
-    }
-
-    /// The places stay the blocks': a read or write that has looked them up may still be on its way.
-    fn commit(&mut self, vhdx: &Vhdx, writer: &mut Writer) -> Result<(), DiskError> {
-        writer.commit(vhdx, &std::mem::take(&mut self.change))?;
-        let freed = std::mem::take(&mut self.freed);
-        for (index, place) in freed {
-            // The block reads as 0 already, and will be made 0 before it is used again.
-            let clean = vhdx.medium.punch(place, vhdx.layout.block_size).is_ok();
-            writer.kept.insert(index, Kept { place, clean });
-        }
-        Ok(())
+    /// A block is no more present, and that is committed: frees its space. The place stays the block's: a read or
+    /// write that has looked it up may still be on its way.
+    pub fn free(&mut self, vhdx: &Vhdx, index: u64, place: u64) {
+        // The block reads as 0 already, and will be made 0 before it is used again.
+        let clean = vhdx.medium.punch(place, vhdx.layout.block_size).is_ok();
+        self.kept.insert(index, Kept { place, clean });
     }
 }

@@ -19,6 +19,9 @@ use crate::guid::Guid;
 
 const STRANGE: Guid = Guid::parse("11112222-3333-4444-5555-666677778888");
 
+/// What somebody changes, and words of what he is told.
+type Case<T> = (fn(&mut T), &'static str);
+
 fn small(kind: Kind) -> Memory {
     let memory = Memory::default();
     memory.create(&CreateOptions { block_size: 1 << 20, ..CreateOptions::new(kind, 5 * MIB) });
@@ -130,7 +133,7 @@ fn one_bad_header_or_table_is_survived_and_two_are_not() {
 
 #[test]
 fn headers_that_lie() {
-    let cases: [(fn(&mut Header), &str); 6] = [
+    let cases: [Case<Header>; 6] = [
         (|header| header.version.set(2), "version 2"),
         (|header| header.log_offset.set(5), "not a place in the file"),
         (|header| header.log_offset.set(u64::MAX << 20), "not a place in the file"),
@@ -152,7 +155,7 @@ fn headers_that_lie() {
 
 #[test]
 fn regions_that_lie() {
-    let cases: [(fn(&mut RegionTableEntry), &str); 6] = [
+    let cases: [Case<RegionTableEntry>; 6] = [
         (|entry| entry.file_offset.set(u64::MAX << 20), "not a place in the file"),
         (|entry| entry.file_offset.set(5), "not a place in the file"),
         (|entry| entry.length.set(0), "not a place in the file"),
@@ -175,7 +178,7 @@ fn regions_that_lie() {
 
 #[test]
 fn metadata_that_lies() {
-    let cases: [(fn(&mut MetadataTableEntry), &str); 6] = [
+    let cases: [Case<MetadataTableEntry>; 6] = [
         (|entry| entry.offset.set(17), "outside of the metadata region"),
         (|entry| entry.length.set(u32::MAX), "longer than 1 MiB"),
         (|entry| entry.length.set(1 << 20), "outside of the metadata region"),
@@ -213,7 +216,7 @@ fn blocks_that_lie() {
         (BatEntry::new(BlockState::PartiallyPresent, 3 * MIB).0, "there is no parent"),
         (present(0), "not a place in the file"),
         (present(1 << 60), "not a place in the file"),
-        (u64::MAX & !7 | 6, "not a place in the file"),
+        (!7 | 6, "not a place in the file"),
         (present(MIB), "is there twice"),
     ];
     for (entry, words) in cases {

@@ -116,6 +116,10 @@ impl Memory {
         self.state.lock().unwrap().1.clone()
     }
 
+    pub fn event_count(&self) -> usize {
+        self.state.lock().unwrap().1.len()
+    }
+
     pub fn forget_events(&self) {
         self.state.lock().unwrap().1.clear();
     }

@@ -58,7 +58,7 @@ fn pick(rng: &mut TestRng, below: usize) -> usize {
 impl Workload {
     fn moment(&mut self) {
         self.moments.push(Moment {
-            events: self.memory.events().len(),
+            events: self.memory.event_count(),
             acknowledged: self.tags.clone(),
             flushed: self.flushed.clone(),
             since: self.since.clone(),
@@ -102,16 +102,22 @@ impl Workload {
                 6 | 7 => self.zero(),
                 _ => {
                     self.vhdx.flush().unwrap();
-                    self.flushed.clone_from(&self.tags);
-                    self.since.clear();
+                    self.all_is_safe();
                 }
             }
             self.moment();
         }
+    }
+
+    fn close(&mut self) {
         self.vhdx.close().unwrap();
+        self.all_is_safe();
+        self.moment();
+    }
+
+    fn all_is_safe(&mut self) {
         self.flushed.clone_from(&self.tags);
         self.since.clear();
-        self.moment();
     }
 }
 
@@ -119,14 +125,34 @@ fn read_tags(vhdx: &Vhdx) -> Tags {
     let mut bytes = vec![0; SECTORS * SECTOR];
     vhdx.read(0, &mut bytes).unwrap();
     let tag = |(at, sector): (usize, &[u8])| {
-        let tag = u64::from_le_bytes(sector[..8].try_into().unwrap());
-        assert_eq!(sector, sector_of(tag), "sector {at} is mixed");
-        tag
+        assert!(sector[8..] == sector[..SECTOR - 8], "sector {at} is mixed");
+        u64::from_le_bytes(sector[..8].try_into().unwrap())
     };
     bytes.chunks(SECTOR).enumerate().map(tag).collect()
 }
 
-/// What a loss of power leaves of events that were not synced.
+/// What a loss of power may leave of events that were not synced: each subset of a few, else a random one, torn.
+fn leftovers(synced: &Contents, events: &[Event], rng: &mut TestRng) -> Vec<Contents> {
+    let mut left = Vec::new();
+    if (1..=4).contains(&events.len()) {
+        // All of them together are what a killed process leaves.
+        for subset in 0..(1_u8 << events.len()) - 1 {
+            let mut contents = synced.clone();
+            for (i, event) in events.iter().enumerate() {
+                if subset >> i & 1 != 0 {
+                    event.apply(&mut contents);
+                }
+            }
+            left.push(contents);
+        }
+    } else {
+        left.push(synced.clone());
+        torn(&mut left[0], events, rng);
+    }
+    left
+}
+
+/// A random part of events.
 fn torn(contents: &mut Contents, events: &[Event], rng: &mut TestRng) {
     let keep = [0, 20, 50, 80, 100][pick(rng, 5)];
     let kept = |rng: &mut TestRng| pick(rng, 100) < keep;
@@ -179,20 +205,20 @@ fn cut_everywhere(workload: &Workload, base: Contents, open: Open<'_>, mut rng: 
             assert!(may, "killed at {cut}: sector {at} is {tag:x}, not {:x}", before.acknowledged[at]);
         }
 
-        let mut left = synced.clone();
-        torn(&mut left, &events[last_sync..cut], &mut rng);
         let mut may_be: BTreeSet<(usize, u64)> = before.since.iter().copied().collect();
         may_be.extend(&pending);
-        for (at, tag) in survivors(left, workload.memory.solid, open).iter().enumerate() {
-            let may = *tag == before.flushed[at] || may_be.contains(&(at, *tag));
-            assert!(may, "power lost at {cut}: sector {at} is {tag:x}, not {:x}", before.flushed[at]);
+        for left in leftovers(&synced, &events[last_sync..cut], &mut rng) {
+            for (at, tag) in survivors(left, workload.memory.solid, open).iter().enumerate() {
+                let may = *tag == before.flushed[at] || may_be.contains(&(at, *tag));
+                assert!(may, "power lost at {cut}: sector {at} is {tag:x}, not {:x}", before.flushed[at]);
+            }
         }
 
         if let Some(event) = events.get(cut) {
             event.apply(&mut all);
             if matches!(event, Event::Sync) {
                 synced = all.clone();
-                last_sync = cut;
+                last_sync = cut + 1;
             }
         }
     }
@@ -218,14 +244,16 @@ fn run(memory: &Memory, tags: Tags, zero_too: bool, number: u8, open: Open<'_>) 
         zero_too,
         moments: Vec::new(),
     };
-    if number % 2 == 0 {
-        workload.run(60);
+    if number.is_multiple_of(2) {
+        workload.run(300);
         workload.vhdx.flush().unwrap();
+        workload.all_is_safe();
         workload.moments.clear();
     }
     memory.forget_events();
     let base = memory.contents();
     workload.run(40);
+    workload.close();
     cut_everywhere(&workload, base, open, seed(number + 100));
 }
 
