@@ -14,7 +14,7 @@ figure() {
 # pattern DISK SIZES DEPTH MIB: random writes over that much of the disk, then every block is read and its checksum
 # is compared. Sizes are one size or a range.
 task_pattern() {
-    run_fio pattern --filename="$(device "$1")" --ioengine=libaio --rw=randwrite --bsrange="$2" --blockalign=4k \
+    run_fio pattern --filename="$(device "$1")" --ioengine=libaio --rw=randwrite --bsrange="$2" \
         --iodepth="$3" --size="$4m" --verify=crc32c --verify_fatal=1 --do_verify=1
     value pattern "read_kib=$(figure 6) written_kib=$(figure 47) error=$(figure 5)"
 }

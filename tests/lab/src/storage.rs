@@ -64,7 +64,7 @@ fn image(lab: &Lab) -> Result<PathBuf> {
     archive.copy("/etc/mke2fs.conf", &e2fsprogs.join("etc/mke2fs.conf"))?;
     let sg3 = packages.tree("sg3-utils")?.join("usr/bin");
     let folders = [packages.tree("libsgutils2-1.46-2")?.join(programs::LIBRARIES)];
-    for name in ["sg_start", "sg_persist", "sg_verify", "sg_write_same"] {
+    for name in ["sg_start", "sg_turs", "sg_persist", "sg_verify", "sg_write_same"] {
         programs::add(&mut archive, &sg3.join(name), &format!("/bin/{name}"), &folders)?;
     }
     let both = [std::fs::read(&lab.images.base)?, archive.finish()].concat();

@@ -1,11 +1,12 @@
 //! Data goes in and comes back: files, and patterns at every depth.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Kind, check, disk, disks, task, with_disks};
 use crate::disk::Cache;
 use crate::lab::Lab;
 use crate::storage;
+use crate::vm::Vm;
 
 /// fio's runs: sizes of requests, how many at a time, and over how many MiB.
 const PATTERNS: [(&str, u32, u32); 4] =
@@ -36,11 +37,22 @@ pub fn patterns(lab: &mut Lab) -> Result<()> {
     with_disks(lab, &disks, |vm| {
         for disk in &disks {
             for (sizes, depth, mib) in PATTERNS {
-                task(vm, &format!("pattern {} {sizes} {depth} {mib}", disk.name(vmm)))
+                pattern(vm, &format!("{} {sizes} {depth} {mib}", disk.name(vmm)))
                     .with_context(|| format!("{}, {sizes}, {depth} at a time", disk.path().display()))?;
             }
         }
         Ok(())
     })?;
     disks.iter().try_for_each(|disk| check(lab, disk))
+}
+
+/// Has a pattern written and verified; all that was written must have been read.
+fn pattern(vm: &mut Vm<'_>, words: &str) -> Result<()> {
+    vm.tell(&format!("pattern {words}"))?;
+    let said = vm.expect("lab: value pattern=")?;
+    vm.expect("lab: ready")?;
+    let figure = |name: &str| said.split_whitespace().find_map(|word| word.strip_prefix(name));
+    let (read, written) = (figure("read_kib="), figure("written_kib="));
+    ensure!(read.is_some() && read == written, "fio read {read:?} of {written:?} KiB");
+    Ok(())
 }

@@ -22,10 +22,14 @@ pub fn many(lab: &mut Lab) -> Result<()> {
     let folder = storage::scratch(lab)?;
     let places = (0..64).map(|lun| (0, lun)).chain((1..4).map(|controller| (controller, 63)));
     let mut disks = Vec::new();
+    let mut words = Vec::new();
     for (controller, lun) in places {
         let path = folder.join(format!("{controller}-{lun}.img"));
-        disks.push(raw(lab, &path, kib(controller, lun))?.at(controller, lun));
+        words.extend([path.display().to_string(), format!("{}K", kib(controller, lun))]);
+        disks.push(Disk::new(&path, "raw").at(controller, lun));
     }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    lab.sh("while [ $# -gt 0 ]; do truncate -s \"$2\" \"$1\"; shift 2; done", &words)?;
     let outcome = with_disks(lab, &disks, |vm| {
         task(vm, "with 0:63")?;
         (1..4).try_for_each(|controller| task(vm, &format!("with {controller}:63")))?;
