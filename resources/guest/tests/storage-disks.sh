@@ -36,10 +36,10 @@ hasnt() {
 }
 
 task_with() {
-    until_true 30 has "$1"
+    until_true 10 has "$1"
 }
 task_without() {
-    until_true 30 hasnt "$1"
+    until_true 10 hasnt "$1"
 }
 
 # disks: all of them, each with its bytes and the size of its sectors.
