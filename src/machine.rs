@@ -8,14 +8,14 @@
 mod platform;
 
 use std::fmt::{self, Debug};
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
 use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
-use devices::legacy::{self, MmioBus, PortBus, Serial};
-use devices::loopback::Loopback;
+use devices::legacy::{self, MmioBus, PortBus, Serial, SerialOutput};
+use devices::loopback::{Loopback, LoopbackCounters};
 use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
 use devices::vmbus::synic::Synic;
@@ -138,6 +138,8 @@ pub struct Machine {
     pub shutdown: Option<ShutdownHandle>,
     /// What the heartbeat tells, while that device is on the bus.
     pub heartbeat: Option<Arc<HeartbeatStatus>>,
+    /// What the loopback device would not do, while it is on the bus.
+    pub loopback: Option<Arc<LoopbackCounters>>,
     /// Its disks and DVD drives.
     pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
@@ -170,7 +172,7 @@ impl Machine {
     pub fn build(
         config: &Config,
         events: &EventSender,
-        console: Box<dyn Write + Send>,
+        console: Box<dyn SerialOutput>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -213,6 +215,7 @@ impl Machine {
             synic,
             shutdown: None,
             heartbeat: None,
+            loopback: None,
             disks: Disks::new(config.cpus),
             gate,
             serial,
@@ -278,6 +281,7 @@ impl Machine {
         match name {
             "shutdown" => self.shutdown = None,
             "heartbeat" => self.heartbeat = None,
+            "loopback" => self.loopback = None,
             _ => self.disks.forget_controller(name),
         }
         Ok(())
@@ -315,8 +319,9 @@ impl Machine {
     }
 
     fn add_loopback(&mut self) -> Result<(), MachineError> {
-        let (device, _) = Loopback::device();
+        let (device, counters) = Loopback::device();
         self.bus.add(device).map_err(|source| MachineError::Bus { name: "loopback", source })?;
+        self.loopback = Some(counters);
         Ok(())
     }
 }

@@ -53,6 +53,8 @@ pub struct Counters {
     pub vmbus: Vmbus,
     /// The heartbeat, if that device is on the bus.
     pub heartbeat: Option<HeartbeatReport>,
+    /// What the loopback device would not do, if it is on the bus.
+    pub loopback: Option<LoopbackReport>,
 }
 
 /// A virtual processor.
@@ -84,6 +86,15 @@ pub struct HeartbeatReport {
     pub pulse: String,
     /// Answers of the guest.
     pub beats: u64,
+}
+
+/// What the loopback device would not do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopbackReport {
+    /// Packets that were no requests.
+    pub dropped: u64,
+    /// Requests that were answered with a failure.
+    pub refused: u64,
 }
 
 impl Report {

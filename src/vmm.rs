@@ -21,7 +21,7 @@ use crate::api::{Server, SocketError};
 use crate::config::{Config, Trace};
 use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
 use crate::events::{EventReceiver, MachineEvent, event_channel};
-use crate::host::{Signals, Terminal};
+use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
 use crate::machine::{Machine, MachineError};
 use crate::report::{Counters, End, Report};
@@ -77,11 +77,12 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let _server = socket.map(|path| Server::start(path, Arc::new(sender))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let config = config.clone();
-    let mut outside = Outside { config, signals, terminal: Terminal::open()?, commands, resets: 0 };
+    let console = Console::open()?;
+    let mut outside = Outside { config, signals, console, terminal: Terminal::open()?, commands, resets: 0 };
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
-        let mut machine = Machine::build(&outside.config, &sender, Box::new(io::stdout()))?;
+        let mut machine = Machine::build(&outside.config, &sender, Box::new(outside.console.writer()))?;
         if let Some(trace) = &trace {
             let first = outside.resets == 0;
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
@@ -149,12 +150,15 @@ mod token {
     pub const TERMINAL: u32 = 4;
     pub const SERIAL: u32 = 5;
     pub const COMMANDS: u32 = 6;
+    pub const CONSOLE: u32 = 7;
 }
 
 /// What outlives a machine: its configuration, and the ways in which users reach it.
 struct Outside {
     config: Config,
     signals: Signals,
+    /// What it has left is written while the terminal is raw, as all before.
+    console: Console,
     terminal: Terminal,
     commands: CommandReceiver,
     /// Lives of the machine before this one.
@@ -284,6 +288,10 @@ impl MutEventSubscriber for ControlLoop<'_> {
             token::SIGNALS => self.take_signals(),
             token::TERMINAL => self.take_input(ops),
             token::COMMANDS => self.take_command(),
+            token::CONSOLE => {
+                let _ = self.outside.console.drained().read();
+                self.machine.serial().resume();
+            }
             _ => {
                 let _ = self.machine.serial().drained().read();
                 watch(ops, self.outside.terminal.as_raw_fd(), token::TERMINAL);
@@ -301,6 +309,7 @@ impl MutEventSubscriber for ControlLoop<'_> {
             (self.outside.terminal.as_raw_fd(), token::TERMINAL),
             (drained, token::SERIAL),
             (self.outside.commands.wake.as_raw_fd(), token::COMMANDS),
+            (self.outside.console.drained().as_raw_fd(), token::CONSOLE),
         ] {
             watch(ops, fd, token);
         }

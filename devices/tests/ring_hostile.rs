@@ -3,7 +3,8 @@
 //! Every word and every byte of the ring changes at any moment, mostly to something that nearly makes sense. Wrong
 //! packets and errors may come out; no panic, no hang, no access outside of the ring (the pages around it hold a
 //! word that must not come out, and must be there in the end) and, under ThreadSanitizer, no data race but the host's
-//! copies into the ring, which `devices::mem` explains:
+//! copies into the ring, which `devices::mem` explains. It does not see the copies of whole blocks out of the ring,
+//! which are not Rust; what it watches is all that is done with them:
 //!
 //! ```text
 //! TSAN_OPTIONS=suppressions=$PWD/devices/tests/tsan-suppressions.txt RUSTC_BOOTSTRAP=1 \

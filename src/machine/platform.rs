@@ -1,10 +1,11 @@
 //! The platform's register devices, one function for each.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use devices::legacy::{
     ABSENT_PORTS, Absent, Cmos, PortBus, PortDevice, PowerEvents, PowerManagement, ResetPulse, Serial,
+    SerialOutput,
 };
 use kvm_ioctls::VmFd;
 
@@ -25,7 +26,7 @@ fn insert(
 pub(super) fn add_serial(
     ports: &mut PortBus,
     partition: &Partition,
-    console: Box<dyn Write + Send>,
+    console: Box<dyn SerialOutput>,
 ) -> Result<Arc<Mutex<Serial>>, MachineError> {
     let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
     ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;

@@ -11,7 +11,7 @@ use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply,
 use crate::disks::{Place, Unit, UnitConfig, UnitError};
 use crate::hv::pause::RunState;
 use crate::machine::{BUS_DEVICES, Machine, MachineError};
-use crate::report::{Counters, End, HeartbeatReport, Vcpu, Vmbus};
+use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
 
 impl ControlLoop<'_> {
     /// Carries a command out. The outcome comes at once, but for that of a pause.
@@ -161,7 +161,7 @@ fn devices(machine: &Machine) -> Vec<DeviceRow> {
 
 /// What a machine has counted so far.
 pub(super) fn counters(machine: &Machine) -> Counters {
-    let Machine { bus, heartbeat, .. } = machine;
+    let Machine { bus, heartbeat, loopback, .. } = machine;
     let counted = bus.server().counters();
     Counters {
         vcpus: machine.exits().into_iter().map(|exits| Vcpu { exits }).collect(),
@@ -175,5 +175,8 @@ pub(super) fn counters(machine: &Machine) -> Counters {
         heartbeat: heartbeat
             .as_ref()
             .map(|status| HeartbeatReport { pulse: status.pulse().to_string(), beats: status.beats() }),
+        loopback: loopback
+            .as_ref()
+            .map(|counters| LoopbackReport { dropped: counters.dropped(), refused: counters.refused() }),
     }
 }

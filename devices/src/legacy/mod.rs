@@ -24,7 +24,7 @@ pub use bus::{BusError, MmioBus, PortBus};
 pub use cmos::Cmos;
 pub use i8042::ResetPulse;
 pub use pm::PowerManagement;
-pub use serial::Serial;
+pub use serial::{Serial, SerialOutput};
 
 /// Registers behind I/O ports.
 ///

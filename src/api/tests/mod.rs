@@ -22,7 +22,7 @@ use crate::control::{Answer, Command, DeviceRow, Outcome, Refusal, Status, comma
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
-use crate::report::{Counters, HeartbeatReport, Vcpu, Vmbus};
+use crate::report::{Counters, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
 
 /// Answers like a machine; remembers what it was asked.
 #[derive(Default)]
@@ -100,6 +100,7 @@ fn counters() -> Counters {
         vcpus: vec![Vcpu::default(); 2],
         vmbus: Vmbus { protocol: "5.3".into(), refusals, ..Vmbus::default() },
         heartbeat: Some(HeartbeatReport { pulse: "alive".into(), beats: 2 }),
+        loopback: Some(LoopbackReport { dropped: 1, refused: 2 }),
     }
 }
 

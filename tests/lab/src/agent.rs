@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::sample;
-use crate::wire::{self, Event, Frame, Program, Request};
+use crate::wire::{self, Event, Frame, Program, Request, Said};
 
 type Out = Arc<Mutex<Box<dyn Write + Send>>>;
 
@@ -50,6 +50,10 @@ pub fn serve(mut input: impl Read, output: Box<dyn Write + Send>) -> io::Result<
             (Frame::Message(Request::Kill), Some(program)) => program.signal(Signal::KILL),
             (Frame::Message(Request::Sample), Some(program)) => {
                 send(&out, &Frame::Message(Event::Sample(sample::take(program.id))))?;
+            }
+            (Frame::Message(Request::Beside(number, program)), _) => {
+                let out = Arc::clone(&out);
+                thread::spawn(move || send(&out, &Frame::Message(Event::Beside(number, beside(&program)))));
             }
             // A program that has closed its input misses what is typed at it, as on any terminal.
             (Frame::Console(bytes), Some(program)) => drop(program.stdin.write_all(&bytes)),
@@ -105,10 +109,26 @@ impl Running {
 
 fn ended(child: &mut Child) -> Event {
     match child.wait() {
-        Ok(status) => {
-            Event::Ended(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
-        }
+        Ok(status) => Event::Ended(code(status)),
         Err(error) => Event::NotStarted(error.to_string()),
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// Runs a program to its end.
+fn beside(program: &Program) -> Said {
+    let output = Command::new(&program.path)
+        .args(&program.args)
+        .current_dir(&program.dir)
+        .stdin(Stdio::null())
+        .output();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output {
+        Ok(said) => Said { code: code(said.status), output: text(&said.stdout), errors: text(&said.stderr) },
+        Err(error) => Said { code: -1, output: String::new(), errors: error.to_string() },
     }
 }
 

@@ -61,6 +61,7 @@ pub struct Report {
     pub start_to_guest_us: u64,
     pub crash: Option<String>,
     pub heartbeat: Option<Heartbeat>,
+    pub loopback: Option<Loopback>,
     pub vcpus: Vec<Vcpu>,
     pub vmbus: Vmbus,
     pub channels: Vec<Channel>,
@@ -78,6 +79,14 @@ pub struct Vcpu {
 #[serde(default)]
 pub struct Heartbeat {
     pub beats: u64,
+}
+
+/// What the loopback device would not do.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Loopback {
+    pub dropped: u64,
+    pub refused: u64,
 }
 
 /// The control plane.

@@ -8,6 +8,7 @@ mod busman;
 mod cache;
 mod cpio;
 mod demo;
+mod fuzz;
 mod guest;
 mod host;
 mod kernel;
@@ -28,6 +29,8 @@ mod vm;
 mod vmm;
 mod wire;
 
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -67,7 +70,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, bus, services or rings
+        /// boot, bus, services, rings or api; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]
@@ -84,6 +87,9 @@ enum Command {
         #[arg(last = true, required = true)]
         program: Vec<String>,
     },
+    /// Says something to a socket, and prints what is answered until the other side ends
+    #[command(hide = true)]
+    Say { socket: PathBuf, words: String },
     /// The lab's agent, started by the lab itself
     #[command(hide = true)]
     Agent { port: PathBuf },
@@ -132,6 +138,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let (path, arguments) =
                 program.split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
             terminal::run(&mut lab, path.into(), arguments)
+        }
+        Command::Say { socket, words } => {
+            let mut stream = UnixStream::connect(&socket)?;
+            stream.write_all(words.as_bytes())?;
+            io::copy(&mut stream, &mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Agent { port } => agent::serve_port(&port).map(|()| ExitCode::SUCCESS),
     }

@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
 use crate::tests::{FAMILIES, Family, Test};
-use crate::{busman, packages, progress, tshark};
+use crate::{busman, fuzz, packages, progress, tshark};
+
+/// The word for the fuzz targets, which are no guests.
+const FUZZ: &str = "fuzz";
 
 /// What one part of the suite came to.
 struct Part {
@@ -52,13 +55,18 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
         parts.push(dissector()?);
     }
+    if family.is_none_or(|name| name == FUZZ) {
+        parts.push(fuzz_targets());
+    }
     let families: Vec<&Family> =
         FAMILIES.iter().filter(|f| family.is_none_or(|name| name == f.name)).collect();
-    if families.is_empty() {
-        let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    if families.is_empty() && parts.is_empty() {
+        let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).chain([FUZZ]).collect();
         bail!("there is no family {}; there are {}", family.unwrap_or_default(), names.join(", "));
     }
-    parts.extend(guests(wishes, &families, choice));
+    if !families.is_empty() {
+        parts.extend(guests(wishes, &families, choice));
+    }
 
     let mut table = Table::new(&["part", "passed", "failed", "seconds"]);
     for part in &parts {
@@ -79,6 +87,16 @@ fn dissector() -> Result<Part> {
     let test =
         ["test", "--package", "devices", "--features", "testing", "--test", "trace", "--", "--ignored"];
     command("Wireshark dissector", &test)
+}
+
+/// A short run of each fuzz target.
+fn fuzz_targets() -> Part {
+    let begin = Instant::now();
+    let (passed, failed) = fuzz::run_all().unwrap_or_else(|error| {
+        progress::say(&format!("No fuzzing: {error:#}"));
+        (0, 1)
+    });
+    Part { name: "fuzz targets".to_owned(), passed, failed, seconds: begin.elapsed().as_secs_f64() }
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

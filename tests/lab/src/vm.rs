@@ -2,16 +2,17 @@
 //!
 //! A guest that hangs is killed at its deadline, and the place that ran it lives on.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::busman::Report;
 use crate::session::Session;
-use crate::wire::{Event, Frame, Program, Request, Sample};
+use crate::wire::{Event, Frame, Program, Request, Said, Sample};
 
 /// How long guest and VMM may be silent while something is expected of them. A quiet boot is silent for 10 s; four
 /// vCPUs on L1's one processor have taken a minute while the machine had other work.
@@ -62,6 +63,7 @@ pub struct Vm<'lab> {
     log_read_to: usize,
     ended: Option<i32>,
     sample: Option<Sample>,
+    beside: BTreeMap<u32, Option<Said>>,
     transcript: File,
     report: PathBuf,
 }
@@ -84,6 +86,7 @@ impl<'lab> Vm<'lab> {
             log_read_to: 0,
             ended: None,
             sample: None,
+            beside: BTreeMap::new(),
             transcript,
             report,
         })
@@ -156,6 +159,27 @@ impl<'lab> Vm<'lab> {
         }
     }
 
+    /// Starts another program beside the VMM; gives the number to ask for it.
+    pub fn start_beside(&mut self, path: &Path, args: &[&str]) -> Result<u32> {
+        let number = u32::try_from(self.beside.len())?;
+        self.beside.insert(number, None);
+        let args = args.iter().map(ToString::to_string).collect();
+        let program = Program { path: path.to_owned(), args, dir: PathBuf::from("/") };
+        self.session.send(&Frame::Message(Request::Beside(number, program)))?;
+        Ok(number)
+    }
+
+    /// Waits for the end of a program beside the VMM.
+    pub fn end_beside(&mut self, number: u32) -> Result<Said> {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            if let Some(said) = self.beside.get_mut(&number).and_then(Option::take) {
+                return Ok(said);
+            }
+            self.advance(limit).context("while waiting for a program beside the VMM")?;
+        }
+    }
+
     /// Waits for the VMM to end by itself.
     pub fn finish(mut self) -> Result<Outcome> {
         let limit = Instant::now() + LIMIT;
@@ -206,6 +230,10 @@ impl<'lab> Vm<'lab> {
                 bail!("the VMM could not be started: {why}");
             }
             Some(Frame::Message(Event::Sample(sample))) => self.sample = Some(sample),
+            // That of an earlier guest's test is nobody's any more.
+            Some(Frame::Message(Event::Beside(number, said))) => {
+                self.beside.entry(number).and_modify(|waiting| *waiting = Some(said));
+            }
             Some(Frame::Message(Event::Ready)) => {}
             None => return Ok(false),
         }

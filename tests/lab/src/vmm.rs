@@ -46,6 +46,8 @@ pub struct Guest {
     memory_mib: u32,
     hyperv: Option<String>,
     probe: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    unread: bool,
 }
 
 impl Guest {
@@ -62,6 +64,8 @@ impl Guest {
             memory_mib: 512,
             hyperv: None,
             probe: None,
+            socket: None,
+            unread: false,
         }
     }
 
@@ -113,6 +117,16 @@ impl Guest {
         Self { probe: Some(initrd.to_owned()), ..self }
     }
 
+    /// Gives the VMM a control socket, where it runs.
+    pub fn socket(self, path: &Path) -> Self {
+        Self { socket: Some(path.to_owned()), ..self }
+    }
+
+    /// Gives the VMM a standard output that nobody ever reads.
+    pub fn unread(self) -> Self {
+        Self { unread: true, ..self }
+    }
+
     /// The command line of this guest.
     pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
@@ -134,7 +148,8 @@ impl Guest {
         args.extend([option("kernel"), text(kernel), option("initrd"), text(initrd)]);
         args.push(if vmm == Vmm::Busman { "--cmdline".into() } else { "-append".into() });
         args.push(format!("{} lab.script={}", self.command_line, self.script));
-        Ok(Program { path, args, dir: PathBuf::from("/") })
+        let program = Program { path, args, dir: PathBuf::from("/") };
+        Ok(if self.unread { unread(program) } else { program })
     }
 
     fn busman_arguments(&self, report: &Path) -> Vec<String> {
@@ -149,6 +164,9 @@ impl Guest {
         }
         if let Some(list) = &self.hyperv {
             args.extend(["--hyperv".into(), list.clone()]);
+        }
+        if let Some(socket) = &self.socket {
+            args.extend(["--api-socket".into(), text(socket)]);
         }
         if self.trace {
             let trace = text(&report.with_extension("pcapng"));
@@ -168,6 +186,18 @@ impl Guest {
             args.push("-no-reboot".into());
         }
         args
+    }
+}
+
+/// A pipe whose other end only the program itself holds.
+fn unread(program: Program) -> Program {
+    const SCRIPT: &str = r#"mkfifo -m 600 "$0" && exec 3<>"$0" && rm "$0" && exec "$@" >&3"#;
+    let pipe = format!("/tmp/busman-lab-{}.pipe", std::process::id());
+    let start = ["-c".into(), SCRIPT.into(), pipe, text(&program.path)];
+    Program {
+        path: "/bin/sh".into(),
+        args: start.into_iter().chain(program.args).collect(),
+        dir: program.dir,
     }
 }
 

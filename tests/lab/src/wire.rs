@@ -39,6 +39,8 @@ pub enum Request {
     Kill,
     /// Look at its memory, threads and KVM counters.
     Sample,
+    /// Run another program beside it, to its end; the number comes back with what it says.
+    Beside(u32, Program),
 }
 
 /// A program to run, with paths as they are on the lab's machine: L1 sees the same file tree.
@@ -63,6 +65,19 @@ pub enum Event {
     NotStarted(String),
     /// The answer to [`Request::Sample`].
     Sample(Sample),
+    /// What the program beside, with the number that it was given, came to.
+    Beside(u32, Said),
+}
+
+/// What a program said from its start to its end.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Said {
+    /// Its exit code, or 128 + signal number; -1 if it did not start.
+    pub code: i32,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error, or why it did not start.
+    pub errors: String,
 }
 
 /// A look at a running program.

@@ -3,6 +3,7 @@
 //! In the nested lab an exit costs fifty times what it does on hardware, so counts are the figures that carry
 //! over; times are given only as ratios of interleaved runs, each of them shown.
 
+mod bench;
 mod boot;
 mod bus;
 mod rings;
@@ -31,6 +32,9 @@ pub struct Options {
     /// Seconds of traffic with random openings and closings, 7200 for instance (family rings)
     #[arg(long, default_value_t = 0)]
     soak: u64,
+    /// Leave out what needs no guest: packets between two threads, a minute (family rings)
+    #[arg(long)]
+    no_bench: bool,
     /// Seconds of idling, and of counting heartbeats (family bus)
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -90,6 +94,10 @@ fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(text).collect::<Vec<String>>().join(" "),
+        Value::Object(named) => {
+            let item = |(name, value): (&String, &Value)| format!("{} {name}", text(value));
+            named.iter().map(item).collect::<Vec<String>>().join(", ")
+        }
         Value::Number(number) if number.is_f64() => {
             format!("{:.2}", number.as_f64().unwrap_or_default())
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Figures, Options};
+use super::{Figures, Options, bench};
 use crate::busman::Report;
 use crate::lab::Lab;
 use crate::probe::{self, Said};
@@ -34,6 +34,9 @@ const KVM_COUNTERS: [&str; 7] =
 pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Result<()> {
     sizes(lab, figures)?;
     exits(lab, figures)?;
+    if !options.no_bench {
+        bench::measure(figures)?;
+    }
     if options.soak > 0 {
         soak(lab, Duration::from_secs(options.soak), figures)?;
     }

@@ -1,5 +1,6 @@
 //! The whole-VM tests, by family. A test boots guests in the lab and fails with a sentence.
 
+mod api;
 mod boot;
 mod bus;
 mod rings;
@@ -35,6 +36,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "bus", tests: bus::TESTS },
     Family { name: "services", tests: services::TESTS },
     Family { name: "rings", tests: rings::TESTS },
+    Family { name: "api", tests: api::TESTS },
 ];
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine

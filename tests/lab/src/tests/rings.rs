@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Test, check_warnings};
-use crate::busman::Report;
+use crate::busman::{Loopback, Report};
 use crate::lab::Lab;
 use crate::probe;
 use crate::vm::Vm;
@@ -22,6 +22,10 @@ pub const TESTS: &[Test] = &[
 /// Pages of the incoming and the outgoing ring. Linux allocates both as one block of at most 1024 pages.
 pub const SIZES: [(u32, u32); 8] =
     [(2, 2), (2, 9), (9, 2), (3, 5), (17, 128), (512, 2), (2, 512), (512, 512)];
+
+/// What the ring probe asks for in vain at each loading: memory that is none, an operation that is none, and one
+/// delayed answer more than there may be.
+const REFUSALS: u64 = 3;
 
 /// What a hostile guest may leave behind in busman's memory: far more than its budgets allow, far less than a leak
 /// for each of its messages would be.
@@ -53,6 +57,9 @@ fn sizes(lab: &mut Lab) -> Result<()> {
     let last = (channel.incoming_pages, channel.outgoing_pages);
     ensure!(last == (512, 512), "the report shows {last:?} pages, incoming and outgoing");
     ensure!(channel.opens == SIZES.len() as u64, "the report shows {} openings", channel.opens);
+    let loopback = report.loopback.context("the report has no loopback")?;
+    let expected = Loopback { dropped: 0, refused: REFUSALS * SIZES.len() as u64 };
+    ensure!(loopback == expected, "the device's counters are {loopback:?}");
     Ok(())
 }
 

@@ -6,14 +6,16 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::for_both_engines;
-use super::rig::{BLOCK, Blocks, Memory, Rig, SIZE, disk};
+use super::rig::{BLOCK, Blocks, Memory, Rig, disk};
 use crate::disk::{CacheMode, Disk, DiskOptions, Engine, IoError, MemoryImage, Request, Tag, Zeroing};
 use crate::mem::PAGE_SIZE;
 
+/// Bytes of the disk that are used.
+const DISK: u64 = 128 * BLOCK;
 /// Requests that are in flight together have a part of the disk and of memory each: their order is nobody's business.
 const LANES: u64 = 8;
-const LANE_SECTORS: u64 = SIZE / LANES / 512;
-const LANE_PAGES: u64 = 32;
+const LANE_SECTORS: u64 = DISK / LANES / 512;
+const LANE_PAGES: u64 = 16;
 const LANE_BYTES: usize = LANE_PAGES as usize * PAGE_SIZE;
 /// Most sectors of a request.
 const MOST: u64 = 120;
@@ -79,7 +81,10 @@ impl Model {
     fn submit(&mut self, rig: &mut Rig, disk: &Arc<Disk>, index: u64, step: &Step) -> Option<u64> {
         let (offset, len) = ((index * LANE_SECTORS + step.sector) * 512, step.sectors * 512);
         let (all, memory) = (lane(index, step.stride, 0), lane(index, step.stride, step.memory));
-        let filler: Vec<u8> = (step.sector as u8..=255).chain(1..=250).cycle().take(LANE_BYTES).collect();
+        // Other bytes on each page and for each step.
+        let pattern: Vec<u8> = (0..=250).map(|byte: u8| byte.wrapping_add(step.sector as u8)).collect();
+        let mut filler = pattern.repeat(LANE_BYTES / pattern.len() + 1);
+        filler.truncate(LANE_BYTES);
         rig.poke(&all, &filler);
         let now = &mut self.memory[index as usize];
         now.copy_from_slice(&filler);
@@ -147,8 +152,8 @@ fn run(rig: &mut Rig, disk: &Arc<Disk>, model: &mut Model, batches: &[Vec<Step>]
 
 /// Reads all of the disk back.
 fn check(rig: &mut Rig, disk: &Arc<Disk>, model: &Model) {
-    let all = Memory::at(0, SIZE / LANES / PAGE_SIZE as u64);
-    for (index, part) in (0..).zip(model.disk.chunks((SIZE / LANES) as usize)) {
+    let all = Memory::at(0, DISK / LANES / PAGE_SIZE as u64);
+    for (index, part) in (0..).zip(model.disk.chunks((DISK / LANES) as usize)) {
         let len = part.len() as u64;
         rig.run(disk, Request::Read { offset: index * len, len }, &all).unwrap();
         assert!(rig.peek(&all, part.len()) == part, "part {index} of the disk");
@@ -158,11 +163,11 @@ fn check(rig: &mut Rig, disk: &Arc<Disk>, model: &Model) {
 fn against_the_model(engine: Engine, cases: u32, new: impl Fn() -> Arc<Disk>) {
     let mut runner =
         TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) });
-    let batches = prop::collection::vec(prop::collection::vec(steps(), 1..=LANES as usize), 1..12);
+    let batches = prop::collection::vec(prop::collection::vec(steps(), 1..=LANES as usize), 1..10);
     let result = runner.run(&batches, |batches| {
         let (mut rig, disk) = (Rig::new(engine), new());
         let memory = vec![vec![0; LANE_BYTES]; LANES as usize];
-        let mut model = Model { disk: vec![0; SIZE as usize], memory };
+        let mut model = Model { disk: vec![0; DISK as usize], memory };
         run(&mut rig, &disk, &mut model, &batches);
         check(&mut rig, &disk, &model);
         assert_eq!(Arc::strong_count(&disk), 1, "the queue keeps no disk that it has nothing to do with");
@@ -173,7 +178,7 @@ fn against_the_model(engine: Engine, cases: u32, new: impl Fn() -> Arc<Disk>) {
 
 /// Some blocks are there, in an order that is not the disk's.
 fn blocks() -> Blocks {
-    Blocks::in_temp_file().with_blocks((0..SIZE / BLOCK).rev().filter(|block| block % 3 > 0))
+    Blocks::in_temp_file().with_blocks((0..DISK / BLOCK).rev().filter(|block| block % 3 > 0))
 }
 
 for_both_engines!(
@@ -192,5 +197,5 @@ fn requests_past_the_page_cache_do_what_the_model_does(engine: Engine) {
 }
 
 fn requests_on_a_ram_disk_do_what_the_model_does(engine: Engine) {
-    against_the_model(engine, 8, || disk(MemoryImage::new(SIZE as usize, 512), &DiskOptions::default()));
+    against_the_model(engine, 8, || disk(MemoryImage::new(DISK as usize, 512), &DiskOptions::default()));
 }
