@@ -26,7 +26,7 @@ use vm_memory::GuestAddress;
 use vmm_sys_util::tempfile::TempFile;
 
 const SIZE: u64 = 64 << 20;
-const LEN: u64 = 4096;
+const LEN: u64 = PAGE_SIZE as u64;
 const DEPTHS: [u32; 3] = [1, 16, 256];
 
 /// A file, byte for byte.
@@ -103,7 +103,7 @@ impl Rig {
     fn submit(&mut self, tag: Tag) {
         let offset = self.next * LEN;
         self.next = (self.next + 7919) % (SIZE / LEN);
-        let memory = Pieces::new(&self.ram, std::iter::once(u64::from(tag.0)), 0, LEN as usize);
+        let memory = Pieces::new(&self.ram, std::iter::once(u64::from(tag.0)), 0, PAGE_SIZE);
         self.queue.submit(tag, &self.disk, Request::Read { offset, len: LEN }, memory).expect("RAM");
     }
 

@@ -107,6 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_of_one_is_one_line_a_second() {
+        let limiter = Limiter::with_burst(1);
+        let start = Instant::now();
+        let taken = |at: Duration| limiter.take(start + at);
+        assert_eq!(taken(Duration::ZERO), Some(0));
+        assert_eq!(taken(Duration::from_millis(900)), None);
+        assert_eq!(taken(Duration::from_secs(1)), Some(1));
+        assert_eq!(taken(Duration::from_secs(60)), Some(0));
+        assert_eq!(taken(Duration::from_secs(60)), None);
+    }
+
+    #[test]
     fn a_long_silence_earns_no_more_than_a_burst() {
         let limiter = Limiter::new();
         let start = Instant::now();

@@ -176,7 +176,7 @@ impl Disk {
         match self.errors.take(Instant::now()) {
             Some(0) => log::warn!("Disk {name}: {request} failed: {error}"),
             Some(more) => {
-                log::warn!("Disk {name}: {request} failed: {error} ({more} more failed since the last line)")
+                log::warn!("Disk {name}: {request} failed: {error} ({more} more failed since the last line)");
             }
             None => {}
         }

@@ -21,7 +21,9 @@
 //! | `blocking` | the image's calls |
 //! | `bounce` | memory of our own |
 //! | `pool` | threads of a disk |
+//! | `alarm` | wakes the channel for what had to wait |
 
+mod alarm;
 mod blocking;
 mod bounce;
 mod buffers;
@@ -41,14 +43,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use vmm_sys_util::timerfd::TimerFd;
-
 pub(super) use bounce::Bounce;
 pub(super) use pool::Pool;
 pub use request::{IoError, Request, Tag};
 
 use super::Disk;
 use crate::mem::{GuestRam, MemError, Piece};
+use alarm::Alarm;
 use pool::Returned;
 use uring::Ring;
 use work::{Route, Scratch, Work};
@@ -146,7 +147,7 @@ impl Queue {
     /// them.
     #[must_use]
     pub fn wake_fds(&self) -> Vec<RawFd> {
-        let own = [self.returned.event().as_raw_fd(), self.alarm.timer.as_raw_fd()];
+        let own = [self.returned.event().as_raw_fd(), self.alarm.fd()];
         own.into_iter().chain(self.ring.as_ref().map(Ring::fd)).collect()
     }
 
@@ -386,34 +387,6 @@ impl Drop for Queue {
         if let Err(error) = self.drain() {
             log::error!("A queue cannot wait for its requests, so its guest's RAM stays mapped: {error}");
             std::mem::forget(self.ram.clone());
-        }
-    }
-}
-
-/// Wakes the channel after a while.
-#[derive(Debug)]
-struct Alarm {
-    timer: TimerFd,
-    set: bool,
-}
-
-impl Alarm {
-    fn new() -> io::Result<Self> {
-        Ok(Alarm { timer: TimerFd::new()?, set: false })
-    }
-
-    /// Instead of what was set before.
-    fn set(&mut self, after: Duration) {
-        // A timer of no time would be off.
-        let after = after.max(Duration::from_micros(1));
-        // Fails for no timer that exists.
-        self.set = self.timer.reset(after, None).is_ok();
-    }
-
-    /// Off, and no longer readable.
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.set) {
-            let _ = self.timer.clear();
         }
     }
 }
