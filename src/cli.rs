@@ -21,6 +21,9 @@ Examples:
   Without direct timers, and without the clock service:
     busman run --config guest.toml --hyperv default,-stimer-direct --devices shutdown,heartbeat
 
+  With a disk, and a DVD drive with a disc:
+    busman run --config guest.toml --disk win.vhdx,cache=none --dvd setup.iso
+
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use devices::vmbus::table::ChannelRow;
 use serde::{Deserialize, Serialize};
 
+use crate::disks::DiskRow;
 use crate::hv::counters::ExitCounts;
 
 /// How a machine's life ended.
@@ -42,6 +43,8 @@ pub struct Report {
     pub counters: Counters,
     /// One for each device of the bus.
     pub channels: Vec<ChannelRow>,
+    /// Disks and DVD drives.
+    pub disks: Vec<DiskRow>,
 }
 
 /// What a machine counts, but for its channels.

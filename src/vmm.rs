@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::api::{Server, SocketError};
 use crate::config::{Config, Trace};
 use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
+use crate::disks::DiskRow;
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
@@ -125,6 +126,7 @@ struct Ended {
     crash: Option<CrashReport>,
     counters: Counters,
     channels: Vec<ChannelRow>,
+    disks: Vec<DiskRow>,
 }
 
 impl Ended {
@@ -137,6 +139,7 @@ impl Ended {
             crash: self.crash.as_ref().map(ToString::to_string),
             counters: self.counters,
             channels: self.channels,
+            disks: self.disks,
         }
     }
 }
@@ -202,10 +205,10 @@ impl<'a> ControlLoop<'a> {
             let counters = execute::counters(&this.machine);
             this.machine.stop();
             // A channel may send a last packet while it is stopped: what the trace has, the table has.
-            let channels = this.machine.bus.channels();
+            let (channels, disks) = (this.machine.bus.channels(), this.machine.disks.rows());
             let this = manager.remove_subscriber(id).map_err(VmmError::EventLoop)?;
             let end = end.map_err(VmmError::Failed)?;
-            return Ok(Ended { end, crash: this.crash, counters, channels });
+            return Ok(Ended { end, crash: this.crash, counters, channels, disks });
         }
     }
 

@@ -86,7 +86,8 @@ impl Guest<'_> {
                 let size = if step % 2 == 0 { SIZE as u64 } else { 1 << 30 };
                 let logical_sector = if step == 237 { 4096 } else { 512 };
                 let inserted = self.dvd.insert(disk(Geometry { size, logical_sector, ..geometry.clone() }));
-                assert_eq!(self.dvd.disc().is_some_and(|it| it.geometry().size == size), inserted.is_ok());
+                let is_in = self.dvd.disc().is_some_and(|it| it.geometry().size == size);
+                assert!(is_in || inserted.is_err());
             }
             _ => drop(self.dvd.eject(step >= 248)),
         }

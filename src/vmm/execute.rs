@@ -4,7 +4,7 @@ use devices::ic::shutdown::ShutdownKind;
 
 use std::path::Path;
 
-use devices::storage::scsi::Ejected;
+use devices::storage::{self, scsi::Ejected};
 
 use super::ControlLoop;
 use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
@@ -29,7 +29,7 @@ impl ControlLoop<'_> {
             Command::Channels => Ok(Answer::Channels(self.machine.bus.channels())),
             Command::Counters => Ok(Answer::Counters(counters(&self.machine))),
             Command::Devices => Ok(Answer::Devices(devices(&self.machine))),
-            Command::Remove(name) => self.change(|machine| machine.remove(&name)),
+            Command::Remove(name) => self.remove(&name),
             Command::Add(name) => self.change(|machine| machine.add(&name)),
             Command::Disks => Ok(Answer::Disks(self.machine.disks.rows())),
             Command::AddDisk(unit) => self.add_disk(unit).map_err(Refusal::Disk),
@@ -83,6 +83,13 @@ impl ControlLoop<'_> {
 
     fn end_with(&mut self, end: End) -> Outcome {
         self.end.get_or_insert(Ok(end));
+        Ok(Answer::Done)
+    }
+
+    fn remove(&mut self, name: &str) -> Outcome {
+        self.change(|machine| machine.remove(name))?;
+        // A controller goes with its disks, and for good.
+        self.outside.config.disks.retain(|disk| storage::name(disk.place.controller) != name);
         Ok(Answer::Done)
     }
 

@@ -179,7 +179,7 @@ fn absent_units_are_seen_to_be_absent() {
     for (path, target, lun) in [(0, 0, 1), (0, 0, 64), (0, 0, 255), (0, 1, 0), (1, 0, 0)] {
         let at = elsewhere(path, target, lun);
         let answer = driver.call(&at(&INQUIRY), &[&buffer]);
-        assert_eq!(outcome(&answer), (srb_status::SUCCESS, 36));
+        assert_eq!(outcome(&answer).0, srb_status::SUCCESS);
         let data = host.bytes(&buffer);
         // Nobody is there, but whoever looks may ask for the list: older answers make Linux try numbers instead.
         assert_eq!(data[0], 0x7F);

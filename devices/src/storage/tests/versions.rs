@@ -34,6 +34,19 @@ fn every_version_is_spoken_with_packets_of_its_size() {
 }
 
 #[test]
+fn the_first_packets_may_have_either_size() {
+    // The UEFI firmware's are short until there is a version; Linux' are long from the start.
+    for size in [SHORT_PACKET, LONG_PACKET] {
+        let mut host = Host::new([]);
+        let mut driver = StorageDriver::new(host.guest.open(&host.offer, 17, 17));
+        driver.packet_size = size;
+        for packet in [storage_packet(operation::BEGIN_INITIALIZATION), query_version(Version::V6_0)] {
+            assert_eq!(driver.call(&packet, &[]).status(), status::SUCCESS);
+        }
+    }
+}
+
+#[test]
 fn a_driver_goes_down_until_a_version_is_spoken() {
     let mut host = Host::new([]);
     let mut driver = StorageDriver::new(host.guest.open(&host.offer, 17, 17));

@@ -64,7 +64,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Whether [`Log::step`] has something to do that cannot wait for ever.
+    /// Whether a step has something to do that cannot wait for ever.
     pub fn wants_step(&self) -> bool {
         self.head - self.safe_tail > self.len / 4
     }

@@ -1,5 +1,6 @@
 //! VHDX files in memory: a medium that remembers every write and sync, and a model of a disk to compare with.
 
+mod failures;
 mod hostile;
 mod power;
 mod random;
@@ -97,11 +98,22 @@ pub struct Memory {
     state: Arc<Mutex<(Contents, Vec<Event>)>>,
     /// Holes are not to be had.
     solid: bool,
+    /// What fails next.
+    faults: Arc<Mutex<Faults>>,
+}
+
+/// What a host's disk does not do.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// The write that fails, 0: the next one.
+    pub write: Option<usize>,
+    /// Syncs fail.
+    pub sync: bool,
 }
 
 impl Memory {
     pub fn of(contents: Contents) -> Self {
-        Memory { state: Arc::new(Mutex::new((contents, Vec::new()))), solid: false }
+        Memory { state: Arc::new(Mutex::new((contents, Vec::new()))), ..Memory::default() }
     }
 
     pub fn contents(&self) -> Contents {
@@ -185,11 +197,23 @@ impl Medium for Memory {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let faults = &mut *self.faults.lock().unwrap();
+        match &mut faults.write {
+            Some(0) => {
+                faults.write = None;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         self.record(Event::Write(offset, bytes.to_vec()));
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
+        if self.faults.lock().unwrap().sync {
+            return Err(io::Error::other("the disk is gone"));
+        }
         self.record(Event::Sync);
         Ok(())
     }

@@ -26,7 +26,7 @@ use super::protocol::mmc::BLOCK;
 use super::protocol::opcode;
 use super::requests::Blocks;
 use super::unit::{Command, Reply, Reset, Step, Unit};
-use crate::disk::{Disk, IoError};
+use crate::disk::{Disk, Geometry, IoError};
 
 /// Why a disc cannot be put in.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -34,6 +34,9 @@ pub enum InsertError {
     /// Blocks are not made of whole sectors.
     #[error("An image with sectors of {0} bytes cannot be a DVD's, whose blocks have {BLOCK} bytes")]
     Sectors(u32),
+    /// There is nothing on it.
+    #[error("An image of {0} bytes has not even one block of {BLOCK} bytes")]
+    Empty(u64),
     /// The guest does not want the disc that is in to be taken out.
     #[error("The guest has locked the drive; eject its disc first")]
     Locked,
@@ -69,9 +72,12 @@ impl Dvd {
     /// # Errors
     /// [`InsertError`]; nothing has changed then.
     pub fn insert(&self, disk: Arc<Disk>) -> Result<(), InsertError> {
-        let sector = disk.geometry().logical_sector;
+        let &Geometry { size, logical_sector: sector, .. } = disk.geometry();
         if sector == 0 || !BLOCK.is_multiple_of(sector) {
             return Err(InsertError::Sectors(sector));
+        }
+        if size < u64::from(BLOCK) {
+            return Err(InsertError::Empty(size));
         }
         let mut drive = self.drive();
         if drive.is_locked() && drive.disc().is_ok() {

@@ -117,10 +117,12 @@ fn a_locked_drive_asks_its_guest() {
 }
 
 #[test]
-fn an_image_with_large_sectors_is_no_disc() {
+fn an_image_with_large_sectors_or_without_a_block_is_no_disc() {
     let drive = loaded(CD);
     let image = disk_of(Geometry { logical_sector: 4096, ..geometry() });
     assert_eq!(drive.insert(image), Err(InsertError::Sectors(4096)));
+    let image = disk_of(Geometry { size: 1536, ..geometry() });
+    assert_eq!(drive.insert(image), Err(InsertError::Empty(1536)));
     assert_eq!(done(&drive, &TUR, 0), Reply::good());
 }
 

@@ -27,7 +27,7 @@ fn report_luns_lists_them_in_the_peripheral_form() {
 fn an_absent_unit_says_so_in_its_inquiry_data() {
     let send = |cdb: &[u8]| absent(&command(cdb, 255, &[]));
     let inquiry = data(send(&[0x12, 0, 0, 0, 255, 0]));
-    assert_eq!((inquiry.len(), &inquiry[..5]), (74, &[0x7F, 0, 0, 2, 69][..]));
+    assert_eq!((inquiry.len(), &inquiry[..5]), (74, &[0x7F, 0, 6, 2, 69][..]));
     let refused = (SenseKey::IllegalRequest, 0x25, 0x00);
     for cdb in [&[0; 6][..], &[0x28; 10], &[0x12], &[0x03], &[]] {
         assert_eq!(checked(&send(cdb)), refused, "{cdb:02x?}");
