@@ -59,8 +59,8 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
     }
-    let families: Vec<&Family> =
-        FAMILIES.iter().filter(|f| family.is_none_or(|name| name == f.name)).collect();
+    let chosen = |f: &&Family| family.map_or_else(|| f.by_name.is_none(), |name| name == f.name);
+    let families: Vec<&Family> = FAMILIES.iter().filter(chosen).collect();
     if families.is_empty() && parts.is_empty() {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).chain([FUZZ]).collect();
         bail!("there is no family {}; there are {}", family.unwrap_or_default(), names.join(", "));
@@ -76,7 +76,13 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     }
     let passed: u64 = parts.iter().map(|part| part.passed).sum();
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
-    println!("\n{table}\n{passed} passed, {failed} failed");
+    println!("\n{table}");
+    for (name, why) in FAMILIES.iter().filter_map(|f| Some((f.name, f.by_name?))) {
+        if family.is_none() {
+            println!("not run: family {name}, see `cargo lab test {name}`: {why}");
+        }
+    }
+    println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -29,16 +29,20 @@ pub struct Family {
     pub name: &'static str,
     /// Its tests, in order.
     pub tests: &'static [Test],
+    /// Why it runs only when it is asked for by its name; said whenever it is left out.
+    pub by_name: Option<&'static str>,
 }
+
+const STORAGE: &str = "a guest sometimes hangs under many writes, which is not explained yet";
 
 /// All families.
 pub const FAMILIES: &[Family] = &[
-    Family { name: "boot", tests: boot::TESTS },
-    Family { name: "bus", tests: bus::TESTS },
-    Family { name: "services", tests: services::TESTS },
-    Family { name: "rings", tests: rings::TESTS },
-    Family { name: "api", tests: api::TESTS },
-    Family { name: "storage", tests: storage::TESTS },
+    Family { name: "boot", tests: boot::TESTS, by_name: None },
+    Family { name: "bus", tests: bus::TESTS, by_name: None },
+    Family { name: "services", tests: services::TESTS, by_name: None },
+    Family { name: "rings", tests: rings::TESTS, by_name: None },
+    Family { name: "api", tests: api::TESTS, by_name: None },
+    Family { name: "storage", tests: storage::TESTS, by_name: Some(STORAGE) },
 ];
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine
