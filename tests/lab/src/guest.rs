@@ -1,15 +1,15 @@
 //! The guests' file trees: busybox, every Hyper-V module of the cloud kernel, and the scripts of resources/guest.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::cache::Cache;
 use crate::cpio::Archive;
 use crate::host;
 use crate::kernel::{self, Kernel};
 use crate::packages::Packages;
+use crate::programs;
 
 /// What a guest may load; their needs come along. The order in which it does is in resources/guest/lib.sh.
 const MODULES: [&str; 15] = [
@@ -36,9 +36,6 @@ pub const PACKAGES: [&str; 3] = [kernel::CLOUD, "busybox-static", "kexec-tools"]
 
 /// See [`PACKAGES`].
 pub const NEEDS: [&str; 2] = ["linux-image-", "libxen"];
-
-/// Debian's folder of shared libraries.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Everything that a guest boots.
 #[derive(Debug)]
@@ -76,7 +73,7 @@ fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
     archive.link("/bin/sh", "busybox");
     archive.link("/sbin/modprobe", "../bin/busybox");
     archive.device("/dev/console", 5, 1);
-    add_modules(&mut archive, kernel)?;
+    add_modules(&mut archive, kernel, &[])?;
     let scripts = host::workspace().join("resources/guest");
     archive.copy("/init", &scripts.join("init"))?;
     archive.copy("/lib.sh", &scripts.join("lib.sh"))?;
@@ -88,10 +85,11 @@ fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// The modules, where the kernel's release says, with the part of modules.dep that is about them.
-fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
+/// The modules that every guest has and `more`, where the kernel's release says, with the part of modules.dep that
+/// is about them.
+pub fn add_modules(archive: &mut Archive, kernel: &Kernel, more: &[&str]) -> Result<()> {
     let folder = format!("/lib/modules/{}", kernel.release);
-    let modules = kernel.modules(&MODULES)?;
+    let modules = kernel.modules(&[&MODULES, more].concat())?;
     for module in &modules {
         archive.copy(&format!("{folder}/{}", module.display()), &kernel.module_file(module))?;
     }
@@ -103,25 +101,11 @@ fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
     Ok(())
 }
 
-/// kexec and the shared libraries that it needs: Xen's, which come as packages of their own, and this machine's.
+/// kexec, with Xen's libraries, which come as packages of their own.
 fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
     let program = packages.tree("kexec-tools")?.join("sbin/kexec");
-    archive.copy("/sbin/kexec", &program)?;
-    let folders = packages.trees("libxen").map(|tree| tree.join(LIBRARIES));
-    let search = std::env::join_paths(folders)?;
-    let output =
-        Command::new("ldd").arg(&program).env("LD_LIBRARY_PATH", search).output().context("run ldd")?;
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        ensure!(!line.contains("not found"), "kexec lacks a library: {}", line.trim());
-        if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            // The program names its loader by its path; the loader looks for the rest in LIBRARIES.
-            let is_loader = path.starts_with("/lib64/");
-            let to = if is_loader { path.to_owned() } else { format!("/{LIBRARIES}/{name}") };
-            archive.copy(&to, Path::new(path))?;
-        }
-    }
-    Ok(())
+    let folders: Vec<PathBuf> = packages.trees("libxen").map(|tree| tree.join(programs::LIBRARIES)).collect();
+    programs::add(archive, &program, "/sbin/kexec", &folders)
 }
 
 fn names(folder: &Path) -> Result<Vec<String>> {
@@ -134,6 +118,8 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]

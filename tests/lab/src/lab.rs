@@ -123,6 +123,40 @@ impl Lab {
         guest.clone().append(&self.wishes.append).program(self.wishes.vmm, &self.busman, &self.images, report)
     }
 
+    /// Runs a shell script to its end where guests run, and gives what it said.
+    pub fn sh(&mut self, script: &str, arguments: &[&str]) -> Result<String> {
+        let mut args = vec!["-c", script, "sh"];
+        args.extend(arguments);
+        self.run(Program {
+            path: "/bin/sh".into(),
+            args: args.into_iter().map(str::to_owned).collect(),
+            dir: "/".into(),
+        })
+    }
+
+    /// Runs busman to its end where guests run, and gives what it said.
+    pub fn run_busman(&mut self, arguments: &[&str]) -> Result<String> {
+        let args = arguments.iter().map(ToString::to_string).collect();
+        self.run(Program { path: self.busman.clone(), args, dir: "/".into() })
+    }
+
+    fn run(&mut self, program: Program) -> Result<String> {
+        let words = format!("$ {} {:?}", program.path.display(), program.args);
+        let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
+        writeln!(transcript, "{words}")?;
+        let outcome = Vm::start(self.session()?, program, PathBuf::new(), transcript)?.finish()?;
+        ensure!(outcome.code == 0, "{words} failed: {}", outcome.log.trim());
+        Ok(outcome.console)
+    }
+
+    /// The tree of the kernel that runs in L1, if there is an L1.
+    pub fn l1_modules(&self) -> Option<&Path> {
+        match &self.machine {
+            Machine::Here => None,
+            Machine::L1 { image, .. } => Some(&image.modules),
+        }
+    }
+
     fn transcript(&self) -> PathBuf {
         self.logs.join(format!("{}.log", self.label))
     }

@@ -8,6 +8,8 @@ mod busman;
 mod cache;
 mod cpio;
 mod demo;
+mod disk;
+mod fio;
 mod fuzz;
 mod guest;
 mod host;
@@ -17,9 +19,11 @@ mod measure;
 mod nested;
 mod packages;
 mod probe;
+mod programs;
 mod progress;
 mod sample;
 mod session;
+mod storage;
 mod suite;
 mod table;
 mod terminal;
@@ -70,7 +74,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, bus, services, rings or api; or fuzz, the fuzz targets
+        /// boot, bus, services, rings, api or storage; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]

@@ -50,6 +50,8 @@ pub struct L1 {
 
 /// What L1 boots.
 pub struct Image {
+    /// The tree with all modules of L1's kernel; L1 sees it at the same place.
+    pub modules: PathBuf,
     kernel: PathBuf,
     initramfs: Vec<u8>,
 }
@@ -70,7 +72,7 @@ impl Image {
             order.push_str(&format!("{name}\n"));
         }
         archive.file("/modules/order", order.as_bytes());
-        Ok(Self { kernel: kernel.vmlinux, initramfs: archive.finish() })
+        Ok(Self { modules: kernel.tree, kernel: kernel.vmlinux, initramfs: archive.finish() })
     }
 }
 

@@ -54,6 +54,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(command("documentation", &["doc", "--workspace", "--no-deps", "--all-features"])?);
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
         parts.push(dissector()?);
+        parts.push(images()?);
     }
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
@@ -97,6 +98,23 @@ fn fuzz_targets() -> Part {
         (0, 1)
     });
     Part { name: "fuzz targets".to_owned(), passed, failed, seconds: begin.elapsed().as_secs_f64() }
+}
+
+/// The tests of disks that need other people's programs; without them they fail, and say so.
+fn images() -> Result<Part> {
+    let tools = [
+        ("qemu-img", "qemu-utils"),
+        ("vhdiinfo", "libvhdi-utils"),
+        ("fusermount", "fuse3"),
+        ("sg_inq", "sg3-utils"),
+    ];
+    if let Err(error) = packages::install_tools(&tools) {
+        progress::say(&format!("Nothing to compare disk images with: {error:#}"));
+    }
+    command(
+        "disks, by other programs",
+        &["test", "--package", "devices", "--lib", "--test", "vhdx", "--test", "images", "--", "--ignored"],
+    )
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

@@ -205,6 +205,17 @@ impl<'lab> Vm<'lab> {
         Ok(outcome)
     }
 
+    /// Kills the VMM, as if the host's power went; gives all that was said until then.
+    pub fn kill(mut self) -> Result<Outcome> {
+        self.session.send(&Frame::Message(Request::Kill))?;
+        let limit = Instant::now() + LIMIT;
+        while self.ended.is_none() {
+            self.advance(limit).context("while waiting for the VMM to be killed")?;
+        }
+        let (console, log) = (std::mem::take(&mut self.console), std::mem::take(&mut self.log));
+        Ok(Outcome { code: self.ended.unwrap_or_default(), console, log, report: self.report.clone() })
+    }
+
     /// Takes what is said next.
     fn advance(&mut self, limit: Instant) -> Result<()> {
         ensure!(self.ended.is_none(), "the VMM ended with exit code {}", self.ended.unwrap_or_default());

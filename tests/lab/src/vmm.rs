@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::disk::Disk;
 use crate::guest::Images;
 use crate::host;
 use crate::wire::Program;
@@ -19,9 +20,20 @@ pub enum Vmm {
     Qemu,
 }
 
+impl Vmm {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busman => "busman",
+            Self::Qemu => "QEMU",
+        }
+    }
+}
+
 /// The machine in QEMU that comes nearest to busman's: Hyper-V's enlightenments, a VMBus without devices, RAM in a
 /// memfd.
 const QEMU_MACHINE: &str = "-machine q35,accel=kvm,memory-backend=ram -nodefaults -display none -serial stdio
+    -name guest,debug-threads=on
     -device vmbus-bridge
     -cpu host,kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0xfff,hv-vpindex,hv-runtime,hv-time,hv-synic,hv-stimer,\
 hv-tlbflush,hv-ipi,hv-frequencies,hv-crash";
@@ -48,6 +60,8 @@ pub struct Guest {
     probe: Option<PathBuf>,
     socket: Option<PathBuf>,
     unread: bool,
+    initrd: Option<PathBuf>,
+    disks: Vec<Disk>,
 }
 
 impl Guest {
@@ -66,6 +80,8 @@ impl Guest {
             probe: None,
             socket: None,
             unread: false,
+            initrd: None,
+            disks: Vec::new(),
         }
     }
 
@@ -127,13 +143,25 @@ impl Guest {
         Self { unread: true, ..self }
     }
 
+    /// Sets the guest's files.
+    pub fn initrd(self, initrd: &Path) -> Self {
+        Self { initrd: Some(initrd.to_owned()), ..self }
+    }
+
+    /// Adds a disk.
+    pub fn disk(mut self, disk: &Disk) -> Self {
+        self.disks.push(disk.clone());
+        self
+    }
+
     /// The command line of this guest.
     pub fn program(&self, vmm: Vmm, busman: &Path, images: &Images, report: &Path) -> Result<Program> {
         let kernel = match self.boot {
             Boot::BzImage => &images.kernel.bzimage,
             Boot::Pvh => &images.kernel.vmlinux,
         };
-        let initrd = self.probe.as_ref().unwrap_or(if self.kexec { &images.kexec } else { &images.base });
+        let own = self.initrd.as_ref().or(self.probe.as_ref());
+        let initrd = own.unwrap_or(if self.kexec { &images.kexec } else { &images.base });
         let path = match vmm {
             Vmm::Busman => busman.to_owned(),
             Vmm::Qemu => host::find_program("qemu-system-x86_64").context("qemu is not installed")?,
@@ -145,6 +173,7 @@ impl Guest {
         let option = |name: &str| {
             if vmm == Vmm::Busman { format!("--{name}") } else { format!("-{name}") }
         };
+        args.extend(self.disks.iter().flat_map(|disk| disk.arguments(vmm)));
         args.extend([option("kernel"), text(kernel), option("initrd"), text(initrd)]);
         args.push(if vmm == Vmm::Busman { "--cmdline".into() } else { "-append".into() });
         args.push(format!("{} lab.script={}", self.command_line, self.script));

@@ -89,6 +89,14 @@ pub struct Sample {
     pub guest_kib: u64,
     /// Threads.
     pub threads: u64,
+    /// CPU time of the process outside the guest, in µs, to a hundredth of a second.
+    pub host_cpu_us: u64,
+    /// CPU time of the threads that are no vCPUs, in µs.
+    pub service_us: u64,
+    /// How often those threads have waited for something, and so were woken.
+    pub service_waits: u64,
+    /// How often vCPUs' threads have.
+    pub vcpu_waits: u64,
     /// KVM's own counters for the VM (debugfs); empty where debugfs is not mounted.
     pub kvm: BTreeMap<String, u64>,
 }

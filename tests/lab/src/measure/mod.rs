@@ -6,7 +6,9 @@
 mod bench;
 mod boot;
 mod bus;
+mod criterion;
 mod rings;
+mod storage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ use crate::table::Table;
 /// What to measure.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// boot, bus or rings
+    /// boot, bus, rings or storage
     family: String,
     /// Write the figures to this file as well
     #[arg(long, value_name = "FILE")]
@@ -38,6 +40,12 @@ pub struct Options {
     /// Seconds of idling, and of counting heartbeats (family bus)
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Only the comparison with QEMU (family storage)
+    #[arg(long)]
+    only_pairs: bool,
+    /// Pairs of runs, busman and QEMU in turn, of which ratios are taken (family storage)
+    #[arg(long, default_value_t = 3)]
+    pairs: usize,
 }
 
 /// Figures in the order in which they were taken.
@@ -74,7 +82,8 @@ pub fn run(wishes: Wishes, options: &Options) -> Result<ExitCode> {
         "boot" => boot::measure,
         "bus" => bus::measure,
         "rings" => rings::measure,
-        other => bail!("there is nothing to measure for {other}; there are boot, bus and rings"),
+        "storage" => storage::measure,
+        other => bail!("there is nothing to measure for {other}; there are boot, bus, rings and storage"),
     };
     let mut lab = Lab::prepare(wishes, Vec::new())?;
     lab.label(&format!("measure-{}", options.family));

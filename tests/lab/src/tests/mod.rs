@@ -5,6 +5,7 @@ mod boot;
 mod bus;
 mod rings;
 mod services;
+mod storage;
 
 use anyhow::{Result, ensure};
 
@@ -37,16 +38,19 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "services", tests: services::TESTS },
     Family { name: "rings", tests: rings::TESTS },
     Family { name: "api", tests: api::TESTS },
+    Family { name: "storage", tests: storage::TESTS },
 ];
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine
 /// does not have, unless UEFI started it; and it warns of modules that are not its own, as the ring probe is. Timers
-/// are late where the machine is emulated and has much to do.
+/// are late where the machine is emulated and has much to do. A SCSI disk says once that it is new (SPC-4, unit
+/// attention 29h/00h).
 const KNOWN_WARNINGS: &[&str] = &[
     "PCI: Fatal: No config space access function found",
     "PCI: System does not support PCI",
     "ring_probe: loading out-of-tree module taints kernel",
     "hrtimer: interrupt took",
+    "Power-on or device reset occurred",
 ];
 
 /// Compares what facts.sh said with what a guest of busman must see.
