@@ -33,7 +33,8 @@ pub struct Family {
     pub by_name: Option<&'static str>,
 }
 
-const STORAGE: &str = "a guest sometimes hangs under many writes, which is not explained yet";
+const STORAGE: &str =
+    "a guest's processor sometimes loses its timer while disks are busy, which is not explained yet";
 
 /// All families.
 pub const FAMILIES: &[Family] = &[
