@@ -180,10 +180,7 @@ impl Machine {
         let entry = load(&ram, config)?;
 
         let mut ports = PortBus::new();
-        let serial = platform::add_serial(&mut ports, &partition, console)?;
-        platform::add_clock(&mut ports)?;
-        platform::add_power(&mut ports, &partition, events)?;
-        platform::add_absent(&mut ports)?;
+        let serial = platform::add(&mut ports, &partition, events, console)?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);

@@ -8,7 +8,6 @@
 
 #![expect(unsafe_code, reason = "descriptors come as numbers, because that is how event loops take them")]
 
-use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,10 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use devices::disk::{
-    Access, CacheMode, Disk, DiskError, DiskOptions, Engine, Extent, Geometry, Image, MemoryImage, Place,
-    Queue, Request, Tag, Zeroing,
-};
+use devices::disk::{CacheMode, Disk, DiskOptions, Engine, Image, MemoryImage, Queue, Raw, Request, Tag};
 use devices::mem::{GuestRam, PAGE_SIZE, Pieces};
 use rustix::event::{PollFd, PollFlags, poll};
 use vm_memory::GuestAddress;
@@ -29,58 +25,14 @@ const SIZE: u64 = 64 << 20;
 const LEN: u64 = PAGE_SIZE as u64;
 const DEPTHS: [u32; 3] = [1, 16, 256];
 
-/// A file, byte for byte.
-#[derive(Debug)]
-struct RawFile([File; 1]);
-
-impl RawFile {
-    fn new(folder: &Path) -> Self {
-        let file = TempFile::new_in(folder).expect("a file").into_file();
-        for offset in (0..SIZE).step_by(1 << 20) {
-            file.write_all_at(&[0x5a; 1 << 20], offset).expect("room");
-        }
-        file.sync_all().expect("a disk");
-        RawFile([file])
+/// A raw disk in a file that is full of bytes.
+fn raw_disk(folder: &Path) -> Raw {
+    let file = TempFile::new_in(folder).expect("a file").into_file();
+    for offset in (0..SIZE).step_by(1 << 20) {
+        file.write_all_at(&[0x5a; 1 << 20], offset).expect("room");
     }
-}
-
-impl Image for RawFile {
-    fn geometry(&self) -> Geometry {
-        let (logical_sector, physical_sector) = (512, 4096);
-        Geometry {
-            size: SIZE,
-            logical_sector,
-            physical_sector,
-            read_only: false,
-            unmap_granularity: None,
-            id: None,
-        }
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        Ok(self.0[0].read_exact_at(buffer, offset)?)
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        Ok(self.0[0].write_all_at(bytes, offset)?)
-    }
-
-    fn zero(&self, _: u64, _: u64, _: Zeroing) -> Result<(), DiskError> {
-        unreachable!("only reads are measured")
-    }
-
-    fn flush(&self) -> Result<(), DiskError> {
-        Ok(self.0[0].sync_data()?)
-    }
-
-    fn extents(&self, offset: u64, len: u64, _: Access, extents: &mut Vec<Extent>) -> bool {
-        extents.push(Extent { place: Place::File { file: 0, offset }, len });
-        true
-    }
-
-    fn files(&self) -> &[File] {
-        &self.0
-    }
+    file.sync_all().expect("a disk");
+    Raw::disk(file, false).expect("a disk")
 }
 
 struct Rig {
@@ -170,7 +122,7 @@ fn disks(c: &mut Criterion) {
     ];
     for (what, folder, cache) in files {
         for (name, engine) in [("uring", Engine::Uring), ("threads", Engine::Threads)] {
-            measure(c, &format!("{what}_{name}"), Rig::new(RawFile::new(folder), cache, engine));
+            measure(c, &format!("{what}_{name}"), Rig::new(raw_disk(folder), cache, engine));
         }
     }
 }

@@ -4,15 +4,10 @@
 //! The guest keeps its ring filled to a depth: it sends that many requests, rings once, and takes their completions.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use devices::disk::{Disk, DiskOptions, MemoryImage};
-use devices::storage::protocol::{Version, VstorPacket, srb_status};
-use devices::storage::scsi::{Identity, Initiator, ScsiDisk};
-use devices::storage::{Controller, MAX_TRANSFER, StorageDevice, StorageOptions, StorageWorker, instance};
-use devices::testing::storage::{Buffer, StorageDriver, gpa_direct, srb, transfer};
-use devices::testing::{TestGuest, TestWorker};
+use devices::storage::protocol::{VstorPacket, srb_status};
+use devices::testing::storage::{Buffer, gpa_direct, ram_disk, transfer};
 use devices::vmbus::ring::protocol::PacketType;
 use devices::vmbus::ring::{Packet, PacketOut};
 use zerocopy::{FromBytes, IntoBytes};
@@ -21,31 +16,11 @@ const DEPTHS: [u32; 3] = [1, 16, 256];
 /// Blocks of the disk.
 const BLOCKS: u32 = 1 << 17;
 
-fn channel() -> TestWorker<StorageWorker> {
-    let disk = Disk::new(
-        "ram".into(),
-        Box::new(MemoryImage::new(BLOCKS as usize * 512, 512)),
-        &DiskOptions::default(),
-    );
-    let identity = Identity::new(None, None, instance(0), 0);
-    let unit = ScsiDisk::new(Arc::new(disk.expect("a disk")), identity, MAX_TRANSFER);
-    let controller = Controller::new(Initiator::new(0).expect("a number"));
-    controller.add(0, Arc::new(unit)).expect("a free place");
-    let mut device = StorageDevice::new(controller, StorageOptions::default());
-    let mut guest = TestGuest::default();
-    let (to_host, from_host) = (guest.allocate(33), guest.allocate(33));
-    let port = TestWorker::open(&mut device, guest.ram(), (&to_host, &from_host), [0; 120]);
-    let mut driver = StorageDriver::new(port.expect("a channel"));
-    driver.initialise(Version::V6_2);
-    driver.call(&srb(0, &[0; 6], 2, 0), &[]);
-    driver.port
-}
-
 fn reads(c: &mut Criterion) {
     let mut group = c.benchmark_group("storvsp");
     for depth in DEPTHS {
         group.throughput(Throughput::Elements(depth.into()));
-        let mut port = channel();
+        let mut port = ram_disk(BLOCKS as usize).port;
         // Scattered over disk and memory.
         let requests: Vec<(VstorPacket, Vec<u8>)> = (0..depth)
             .map(|n| {

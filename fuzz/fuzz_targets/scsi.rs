@@ -8,13 +8,17 @@
 
 #![no_main]
 
+mod input;
+
 use std::sync::Arc;
 
-use devices::disk::{Disk, DiskError, DiskOptions, Geometry, Image, IoError, Request, Zeroing};
+use devices::disk::{Disk, DiskError, DiskOptions, Geometry, IoError, Request};
 use devices::guid::Guid;
 use devices::storage::scsi::{
     Command, Dvd, Identity, Initiator, Reply, Reset, ScsiDisk, ScsiStatus, Step, Unit,
 };
+use devices::testing::Shape;
+use input::Input;
 use libfuzzer_sys::fuzz_target;
 
 /// Bytes of a disk's blocks.
@@ -46,23 +50,6 @@ fuzz_target!(|bytes: &[u8]| {
         guest.step(&geometry);
     }
 });
-
-/// Bytes that run out: 0 from then on.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        byte
-    }
-
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
 
 struct Guest<'a> {
     disk: ScsiDisk,
@@ -224,30 +211,4 @@ fn identity(lun: u8) -> Identity {
 fn disk(geometry: Geometry) -> Arc<Disk> {
     let image = Box::new(Shape(geometry));
     Arc::new(Disk::new("disk".to_owned(), image, &DiskOptions::default()).expect("a disk"))
-}
-
-/// An image that nobody reads: units do no I/O.
-#[derive(Debug)]
-struct Shape(Geometry);
-
-impl Image for Shape {
-    fn geometry(&self) -> Geometry {
-        self.0.clone()
-    }
-
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-
-    fn write(&self, _: u64, _: &[u8]) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-
-    fn zero(&self, _: u64, _: u64, _: Zeroing) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-
-    fn flush(&self) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
 }

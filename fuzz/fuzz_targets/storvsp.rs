@@ -8,6 +8,8 @@
 
 #![no_main]
 
+mod input;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use devices::vmbus::channel::{Opening, SubChannels};
 use devices::vmbus::protocol::Version as BusVersion;
 use devices::vmbus::ring::PacketOut;
 use devices::vmbus::ring::protocol::PacketType;
+use input::Input;
 use libfuzzer_sys::fuzz_target;
 use vm_memory::GuestAddress;
 use zerocopy::IntoBytes;
@@ -67,22 +70,6 @@ fn disk() -> Arc<dyn Unit> {
     let image = Box::new(MemoryImage::new(BLOCKS * 512, 512));
     let disk = Disk::new("fuzz".into(), image, &DiskOptions::default()).expect("a disk");
     Arc::new(ScsiDisk::new(Arc::new(disk), Identity::new(None, None, instance(1), 0), MAX_TRANSFER))
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        byte
-    }
-
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
 }
 
 /// A channel and what its guest waits for: bytes of each request that asked for a completion.

@@ -2,7 +2,6 @@
 
 use super::*;
 use devices::testing::TestGuest;
-use std::error::Error;
 use vmm_sys_util::tempdir::TempDir;
 
 struct Machine {
@@ -28,7 +27,7 @@ impl Machine {
         let place = self.disks.place(&unit).map_err(|error| error.to_string())?;
         self.disks
             .add(&mut self.bus.bus, &UnitConfig::new(place, unit))
-            .map_err(|error| sentences(&error))?;
+            .map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
         Ok(place)
     }
 
@@ -39,16 +38,6 @@ impl Machine {
     fn dvd(&mut self, words: &str) -> Result<Place, String> {
         self.add(Unit::Dvd(words.parse().unwrap()))
     }
-}
-
-fn sentences(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text += &format!(": {error}");
-        next = error.source();
-    }
-    text
 }
 
 fn place(text: &str) -> Place {

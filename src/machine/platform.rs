@@ -1,4 +1,4 @@
-//! The platform's register devices, one function for each.
+//! The platform's register devices; [`Machine::build`](super::Machine::build) calls [`add`], which wires them all.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,21 @@ fn insert(
     Ok(ports.insert(name, first, count, Arc::new(Mutex::new(device)))?)
 }
 
-pub(super) fn add_serial(
+/// Adds all of them; what the guest writes to its console goes to `console`.
+pub(super) fn add(
+    ports: &mut PortBus,
+    partition: &Partition,
+    events: &EventSender,
+    console: Box<dyn SerialOutput>,
+) -> Result<Arc<Mutex<Serial>>, MachineError> {
+    let serial = add_serial(ports, partition, console)?;
+    insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())?;
+    add_power(ports, partition, events)?;
+    add_absent(ports)?;
+    Ok(serial)
+}
+
+fn add_serial(
     ports: &mut PortBus,
     partition: &Partition,
     console: Box<dyn SerialOutput>,
@@ -33,15 +47,7 @@ pub(super) fn add_serial(
     Ok(serial)
 }
 
-pub(super) fn add_clock(ports: &mut PortBus) -> Result<(), MachineError> {
-    insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())
-}
-
-pub(super) fn add_power(
-    ports: &mut PortBus,
-    partition: &Partition,
-    events: &EventSender,
-) -> Result<(), MachineError> {
+fn add_power(ports: &mut PortBus, partition: &Partition, events: &EventSender) -> Result<(), MachineError> {
     let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
     insert(
         ports,
@@ -52,7 +58,7 @@ pub(super) fn add_power(
     insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
 }
 
-pub(super) fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {
+fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {
     let absent = Arc::new(Mutex::new(Absent));
     for (name, first, count) in ABSENT_PORTS {
         ports.insert(name, first, count, Arc::clone(&absent) as _)?;

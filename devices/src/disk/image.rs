@@ -161,6 +161,15 @@ pub trait Image: Debug + Send + Sync {
 }
 
 impl Geometry {
+    /// Checks that bytes are on the disk and may be accessed so.
+    ///
+    /// # Errors
+    /// [`DiskError::OutOfRange`], [`DiskError::ReadOnly`].
+    pub fn check_access(&self, offset: u64, len: u64, access: Access) -> Result<(), DiskError> {
+        self.check(offset, len)?;
+        if access == Access::Write && self.read_only { Err(DiskError::ReadOnly) } else { Ok(()) }
+    }
+
     /// Checks that bytes are on the disk.
     ///
     /// # Errors

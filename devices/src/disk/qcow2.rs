@@ -15,7 +15,7 @@ use imago::file::File as Storage;
 use imago::storage::StorageOpenOptions;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder};
 
-use super::image::{DiskError, Geometry, Image, Zeroing};
+use super::image::{Access, DiskError, Geometry, Image, Zeroing};
 use super::parents::{ParentError, Parents};
 
 /// What guests are told.
@@ -73,14 +73,6 @@ impl Qcow2 {
     /// The backing file.
     pub fn parent(&self) -> Option<&Path> {
         self.parent.as_deref()
-    }
-
-    fn check(&self, offset: u64, len: u64, writes: bool) -> Result<(), DiskError> {
-        self.geometry.check(offset, len)?;
-        if writes && self.geometry.read_only {
-            return Err(DiskError::ReadOnly);
-        }
-        Ok(())
     }
 }
 
@@ -144,19 +136,19 @@ impl Image for Qcow2 {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.check(offset, buffer.len() as u64, false)?;
+        self.geometry.check(offset, buffer.len() as u64)?;
         Ok(self.access.read().unwrap_or_else(PoisonError::into_inner).read(buffer, offset)?)
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.check(offset, bytes.len() as u64, true)?;
+        self.geometry.check_access(offset, bytes.len() as u64, Access::Write)?;
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
         access.write(bytes, offset)?;
         Ok(access.flush()?)
     }
 
     fn zero(&self, offset: u64, len: u64, how: Zeroing) -> Result<(), DiskError> {
-        self.check(offset, len, true)?;
+        self.geometry.check_access(offset, len, Access::Write)?;
         let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
         match how {
             Zeroing::Keep => access.write_zeroes(offset, len)?,

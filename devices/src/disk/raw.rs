@@ -77,10 +77,7 @@ impl Raw {
     }
 
     fn writable(&self, offset: u64, len: u64) -> Result<&File, DiskError> {
-        self.geometry.check(offset, len)?;
-        if self.geometry.read_only {
-            return Err(DiskError::ReadOnly);
-        }
+        self.geometry.check_access(offset, len, Access::Write)?;
         Ok(self.file())
     }
 
@@ -116,8 +113,7 @@ impl Image for Raw {
     }
 
     fn extents(&self, offset: u64, len: u64, access: Access, extents: &mut Vec<Extent>) -> bool {
-        let refused = access == Access::Write && self.geometry.read_only;
-        if refused || self.geometry.check(offset, len).is_err() {
+        if self.geometry.check_access(offset, len, access).is_err() {
             return false;
         }
         if len > 0 {

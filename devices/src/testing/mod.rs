@@ -6,7 +6,7 @@
 //! protocol; that is what tests are for.
 //!
 //! [`TestWorker`] is less: one open channel, without bus and threads, for those who decide what happens when.
-//! [`storage`] has the guest's driver of a SCSI controller, for either.
+//! [`Shape`] is an image without bytes. [`storage`] has the guest's driver of a SCSI controller, for either.
 
 #![expect(
     clippy::expect_used,
@@ -19,11 +19,13 @@
 
 mod channel;
 mod guest;
+mod shape;
 pub mod storage;
 mod synic;
 mod worker;
 
 pub use channel::TestChannel;
 pub use guest::{OfferSeen, TestGuest};
+pub use shape::Shape;
 pub use synic::TestSynic;
 pub use worker::TestWorker;

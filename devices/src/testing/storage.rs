@@ -1,16 +1,20 @@
 //! The guest's side of the storage protocol.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::channel::TestChannel;
+use super::guest::TestGuest;
 use super::worker::TestWorker;
-use crate::storage::StorageWorker;
+use crate::disk::{Disk, DiskOptions, MemoryImage};
 use crate::storage::protocol::{
     CreateSubChannels, Properties, QueryVersion, SHORT_PACKET, ShortSrb, Version, VstorPacket, operation,
     status,
 };
+use crate::storage::scsi::{Identity, Initiator, ScsiDisk};
+use crate::storage::{Controller, MAX_TRANSFER, StorageDevice, StorageOptions, StorageWorker, instance};
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{PacketOut, gpa_direct_extension};
 
@@ -226,6 +230,25 @@ impl<P: StoragePort> StorageDriver<P> {
         assert_eq!(answer.status(), status::SUCCESS, "{packet:?}");
         answer
     }
+}
+
+/// The driver of a controller whose LUN 0 is a RAM disk of so many blocks of 512 bytes: initialised, and told that the
+/// power came on.
+#[must_use]
+pub fn ram_disk(blocks: usize) -> StorageDriver<TestWorker<StorageWorker>> {
+    let image = Box::new(MemoryImage::new(blocks * 512, 512));
+    let disk = Disk::new("ram".into(), image, &DiskOptions::default()).expect("a disk");
+    let unit = ScsiDisk::new(Arc::new(disk), Identity::new(None, None, instance(0), 0), MAX_TRANSFER);
+    let controller = Controller::new(Initiator::new(0).expect("a number"));
+    controller.add(0, Arc::new(unit)).expect("a free place");
+    let mut device = StorageDevice::new(controller, StorageOptions::default());
+    let mut guest = TestGuest::default();
+    let (to_host, from_host) = (guest.allocate(33), guest.allocate(33));
+    let port = TestWorker::open(&mut device, guest.ram(), (&to_host, &from_host), [0; 120]);
+    let mut driver = StorageDriver::new(port.expect("a channel"));
+    driver.initialise(Version::V6_2);
+    driver.call(&srb(0, &[0; 6], 2, 0), &[]);
+    driver
 }
 
 /// QUERY_PROTOCOL_VERSION.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{host, progress};
+use crate::{host, progress, wire};
 
 /// Builds busman as users get it (release profile) and gives its path.
 pub fn build() -> Result<PathBuf> {
@@ -138,6 +138,11 @@ impl Report {
             *sum.entry(reason.clone()).or_default() += count;
         }
         sum
+    }
+
+    /// How many of them there are beyond another run's.
+    pub fn exits_beyond(&self, other: &Report) -> std::collections::BTreeMap<String, u64> {
+        wire::growth(self.exits(), &other.exits())
     }
 
     /// The channel of a device.

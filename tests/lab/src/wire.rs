@@ -101,6 +101,28 @@ pub struct Sample {
     pub kvm: BTreeMap<String, u64>,
 }
 
+impl Sample {
+    /// This look, with its counters as they have grown since another; memory and threads are as they are.
+    pub fn since(&self, before: &Sample) -> Sample {
+        Sample {
+            host_cpu_us: self.host_cpu_us.saturating_sub(before.host_cpu_us),
+            service_us: self.service_us.saturating_sub(before.service_us),
+            service_waits: self.service_waits.saturating_sub(before.service_waits),
+            vcpu_waits: self.vcpu_waits.saturating_sub(before.vcpu_waits),
+            kvm: growth(self.kvm.clone(), &before.kvm),
+            ..self.clone()
+        }
+    }
+}
+
+/// By how much counters have grown; those that are new from 0.
+pub fn growth(mut after: BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    for (name, count) in &mut after {
+        *count = count.saturating_sub(before.get(name).copied().unwrap_or_default());
+    }
+    after
+}
+
 /// Writes one frame and flushes.
 pub fn write<T: Serialize>(to: &mut impl Write, frame: &Frame<T>) -> io::Result<()> {
     let json;

@@ -97,14 +97,6 @@ impl Vhd {
         let [file] = &self.files;
         file
     }
-
-    fn check(&self, offset: u64, len: usize, access: Access) -> Result<(), DiskError> {
-        self.geometry.check(offset, len as u64)?;
-        if access == Access::Write && self.geometry.read_only {
-            return Err(DiskError::ReadOnly);
-        }
-        Ok(())
-    }
 }
 
 impl Image for Vhd {
@@ -113,7 +105,7 @@ impl Image for Vhd {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.check(offset, buffer.len(), Access::Read)?;
+        self.geometry.check(offset, buffer.len() as u64)?;
         match &self.layout {
             Layout::Fixed => Ok(self.file().read_exact_at(buffer, offset)?),
             Layout::Dynamic(dynamic) => dynamic.read(self.file(), offset, buffer),
@@ -121,7 +113,7 @@ impl Image for Vhd {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.check(offset, bytes.len(), Access::Write)?;
+        self.geometry.check_access(offset, bytes.len() as u64, Access::Write)?;
         match &self.layout {
             Layout::Fixed => Ok(self.file().write_all_at(bytes, offset)?),
             Layout::Dynamic(dynamic) => dynamic.write(self.file(), offset, bytes),
@@ -129,8 +121,7 @@ impl Image for Vhd {
     }
 
     fn zero(&self, offset: u64, len: u64, how: Zeroing) -> Result<(), DiskError> {
-        self.geometry.check(offset, len)?;
-        self.check(offset, 0, Access::Write)?;
+        self.geometry.check_access(offset, len, Access::Write)?;
         match &self.layout {
             Layout::Fixed => Ok(space::zero(self.file(), offset, len, how)?),
             Layout::Dynamic(dynamic) => dynamic.zero(self.file(), offset, len, how),
@@ -145,8 +136,7 @@ impl Image for Vhd {
     }
 
     fn extents(&self, offset: u64, len: u64, access: Access, extents: &mut Vec<Extent>) -> bool {
-        let refused = access == Access::Write && self.geometry.read_only;
-        if refused || self.geometry.check(offset, len).is_err() {
+        if self.geometry.check_access(offset, len, access).is_err() {
             return false;
         }
         match &self.layout {

@@ -11,6 +11,7 @@ use super::medium::Medium;
 use super::metadata::Metadata;
 use super::protocol::{BatEntry, BlockState, FileIdentifier, MIB, guid, offset, signature};
 use super::region::{Span, new_table};
+use crate::guid::Guid;
 
 /// Who made the file.
 const CREATOR: &str = concat!("Busman ", env!("CARGO_PKG_VERSION"));
@@ -78,7 +79,7 @@ pub(super) fn create_on(medium: &dyn Medium, options: &CreateOptions, log: u64) 
         logical_sector: options.logical_sector,
         physical_sector: options.physical_sector,
         fixed: options.kind == Kind::Fixed,
-        id: super::new_guid(),
+        id: Guid::random()?,
         parent,
     };
     if let Some(what) = metadata.wrong() {
@@ -108,7 +109,7 @@ fn write_all(medium: &dyn Medium, metadata: &Metadata, log: u64) -> Result<(), V
         medium.write(place, &table)?;
     }
     let log_len = u32::try_from(log.len).unwrap_or(u32::MAX);
-    Headers::new(log.start, log_len, super::new_guid()).update(medium, |_| {})?;
+    Headers::new(log.start, log_len)?.update(medium, |_| {})?;
     let mut identifier = FileIdentifier::new_zeroed();
     identifier.signature = signature::FILE;
     for (unit, character) in identifier.creator.iter_mut().zip(CREATOR.encode_utf16()) {

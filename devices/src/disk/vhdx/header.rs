@@ -1,5 +1,7 @@
 //! The file identifier and the two headers: finding the one that counts, and changing it as a whole.
 
+use std::io;
+
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::error::{VhdxError, damaged};
@@ -71,15 +73,15 @@ fn checksum(header: &Header) -> u32 {
 
 impl Headers {
     /// A new file's, not yet written.
-    pub fn new(log_offset: u64, log_length: u32, data_write_guid: Guid) -> Self {
+    pub fn new(log_offset: u64, log_length: u32) -> io::Result<Self> {
         let mut header = Header::new_zeroed();
         header.signature = signature::HEADER;
         header.version.set(1);
-        header.file_write_guid = super::new_guid();
-        header.data_write_guid = data_write_guid;
+        header.file_write_guid = Guid::random()?;
+        header.data_write_guid = Guid::random()?;
         header.log_offset.set(log_offset);
         header.log_length.set(log_length);
-        Headers { header, copy: 1 }
+        Ok(Headers { header, copy: 1 })
     }
 
     /// Chooses the valid copy with the higher sequence number.

@@ -53,16 +53,3 @@ pub use error::VhdxError;
 pub use image::Vhdx;
 pub use locator::ParentLocator;
 pub use open::{Info, MAX_CHAIN, OpenOptions, Parent};
-
-use crate::guid::Guid;
-
-/// A random GUID (version 4).
-fn new_guid() -> Guid {
-    let mut bytes = [0; 16];
-    // Without any file descriptor, and never short for so few bytes.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    let [_, _, _, _, _, _, _, version, variant, ..] = &mut bytes;
-    *version = *version & 0x0F | 0x40;
-    *variant = *variant & 0x3F | 0x80;
-    Guid::from_bytes(bytes)
-}

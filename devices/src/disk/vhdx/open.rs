@@ -195,8 +195,9 @@ fn replay(
         }
     }
     medium.sync()?;
+    let file_write_guid = Guid::random()?;
     headers.update(&*medium, |header| {
-        header.file_write_guid = super::new_guid();
+        header.file_write_guid = file_write_guid;
         header.log_guid = Guid::ZERO;
     })?;
     Ok(medium)

@@ -73,9 +73,10 @@ impl Writer {
         };
         let log_guid = log.guid;
         self.log = Some(log);
+        let (file_write_guid, data_write_guid) = (Guid::random()?, Guid::random()?);
         self.headers.update(medium, |header| {
-            header.file_write_guid = super::new_guid();
-            header.data_write_guid = super::new_guid();
+            header.file_write_guid = file_write_guid;
+            header.data_write_guid = data_write_guid;
             header.log_guid = log_guid;
         })?;
         Ok(())

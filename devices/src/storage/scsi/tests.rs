@@ -13,37 +13,12 @@ use std::sync::Arc;
 
 use super::sense::SenseKey;
 use super::*;
-use crate::disk::{Disk, DiskError, DiskOptions, Geometry, Image, IoError, Request, Zeroing};
+use crate::disk::{Disk, DiskError, DiskOptions, Geometry, IoError, Request, Zeroing};
 use crate::guid::Guid;
+use crate::testing::Shape;
 
 pub const CONTROLLER: Guid = Guid::parse("e7c4a5b6-1d2e-4f3a-8b9c-0d1e2f3a4b5c");
 pub const MAX_TRANSFER: u32 = 1 << 20;
-
-/// An image that nobody reads: units do no I/O.
-#[derive(Debug)]
-pub struct Shape(pub Geometry);
-
-impl Image for Shape {
-    fn geometry(&self) -> Geometry {
-        self.0.clone()
-    }
-
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-
-    fn write(&self, _: u64, _: &[u8]) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-
-    fn zero(&self, _: u64, _: u64, _: Zeroing) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-
-    fn flush(&self) -> Result<(), DiskError> {
-        panic!("a unit did I/O");
-    }
-}
 
 /// 1000 blocks of 512 bytes, 8 of them make a physical one and can be unmapped together.
 pub fn geometry() -> Geometry {

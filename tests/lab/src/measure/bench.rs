@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::Figures;
+use super::{Figures, criterion};
 use crate::{busman, progress};
 
 /// What is compared, and with what.
@@ -33,7 +33,8 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
 fn take(estimates: &Path, figures: &mut Figures) -> Result<()> {
     for measured in MEASURED {
         for (pages, bytes) in RINGS.iter().flat_map(|pages| PAYLOADS.map(|bytes| (pages, bytes))) {
-            let nanoseconds = |what: &str| median(estimates, &format!("{what}_{pages}/{bytes}"));
+            let nanoseconds =
+                |what: &str| criterion::median(&estimates.join(format!("{what}_{pages}/{bytes}/new")));
             let packet = nanoseconds(measured)?;
             let mut row = json!({ "packets/s": (1e9 / packet).round(), "GB/s": f64::from(bytes) / packet });
             for copy in COPIES {
@@ -43,15 +44,6 @@ fn take(estimates: &Path, figures: &mut Figures) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Nanoseconds that a packet took.
-fn median(estimates: &Path, id: &str) -> Result<f64> {
-    let path = estimates.join(id).join("new/estimates.json");
-    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let estimates: Value = serde_json::from_slice(&text)?;
-    let median = estimates.pointer("/median/point_estimate").and_then(Value::as_f64);
-    median.with_context(|| format!("{} has no median", path.display()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Figures, Options};
+use super::{Figures, KVM_COUNTERS, Options};
 use crate::busman::Report;
 use crate::lab::Lab;
 use crate::vmm::Guest;
@@ -13,18 +13,6 @@ use crate::{demo, progress};
 
 /// The short run that the long one is compared with: boot and shutdown cancel out.
 const SHORT: Duration = Duration::from_secs(5);
-
-/// KVM's counters that are worth a line.
-const KVM_COUNTERS: [&str; 8] = [
-    "exits",
-    "io_exits",
-    "mmio_exits",
-    "halt_exits",
-    "hypercalls",
-    "irq_injections",
-    "signal_exits",
-    "host_state_reload",
-];
 
 /// Takes the figures.
 pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Result<()> {
@@ -37,9 +25,7 @@ pub fn measure(lab: &mut Lab, options: &Options, figures: &mut Figures) -> Resul
     figures.add("idle time counted", options.seconds, "s");
     figures.add("heartbeats in it", heartbeats, "");
     ensure!(heartbeats > 0, "no heartbeat came in {} s", options.seconds);
-    let before = short.exits();
-    for (reason, count) in long.exits() {
-        let count = count.saturating_sub(before.get(&reason).copied().unwrap_or_default());
+    for (reason, count) in long.exits_beyond(&short) {
         figures.add(
             &format!("exits to user space, {reason}, per heartbeat"),
             count as f64 / heartbeats as f64,
@@ -64,12 +50,9 @@ fn idle(lab: &mut Lab, time: Duration) -> Result<(Report, BTreeMap<String, u64>)
     let mut vm = lab.start(&Guest::new("console"))?;
     vm.expect("lab: ready")?;
     vm.run_for(SHORT)?;
-    let before = vm.sample()?.kvm;
+    let before = vm.sample()?;
     vm.run_for(time.saturating_sub(SHORT))?;
-    let mut counters = vm.sample()?.kvm;
-    for (name, count) in &mut counters {
-        *count = count.saturating_sub(before.get(name).copied().unwrap_or_default());
-    }
+    let counters = vm.sample()?.since(&before).kvm;
     vm.tell("poweroff")?;
     let report = vm.finish_well()?.report()?;
     step.done("done");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::Figures;
 use crate::busman;
@@ -39,8 +40,8 @@ pub fn add(group: &str, figures: &mut Figures) -> Result<()> {
     results(&busman::target()?.join("criterion").join(group), &mut folders);
     folders.sort();
     for folder in folders {
-        let (benchmark, estimates) = read(&folder).with_context(|| folder.display().to_string())?;
-        let median = estimates.median.point_estimate;
+        let benchmark: Benchmark = from_file(&folder.join("benchmark.json"))?;
+        let median = median(&folder)?;
         let name = format!("criterion: {}", benchmark.full_id);
         match benchmark.throughput.and_then(|throughput| throughput.elements) {
             Some(elements) => figures.add(&name, (elements * 1e9 / median).round(), "1/s"),
@@ -48,6 +49,12 @@ pub fn add(group: &str, figures: &mut Figures) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The median of a benchmark, in nanoseconds for an iteration, from the folder of its last result.
+pub fn median(folder: &Path) -> Result<f64> {
+    let estimates: Estimates = from_file(&folder.join("estimates.json"))?;
+    Ok(estimates.median.point_estimate)
 }
 
 /// The folders below `folder` that hold the last result of a benchmark.
@@ -62,7 +69,7 @@ fn results(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn read(folder: &Path) -> Result<(Benchmark, Estimates)> {
-    let text = |name: &str| fs::read(folder.join(name));
-    Ok((serde_json::from_slice(&text("benchmark.json")?)?, serde_json::from_slice(&text("estimates.json")?)?))
+fn from_file<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))
 }

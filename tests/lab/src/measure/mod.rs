@@ -20,6 +20,18 @@ use serde_json::{Map, Value, json};
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
 
+/// KVM's counters that are worth a line.
+const KVM_COUNTERS: [&str; 8] = [
+    "exits",
+    "io_exits",
+    "mmio_exits",
+    "halt_exits",
+    "hypercalls",
+    "irq_injections",
+    "signal_exits",
+    "host_state_reload",
+];
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub struct Options {

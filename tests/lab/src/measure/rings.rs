@@ -60,10 +60,8 @@ fn exits(lab: &mut Lab, figures: &mut Figures) -> Result<()> {
     let sum = |runs: &[Run]| runs.iter().map(|run| run.packets).sum::<u64>();
     let packets = sum(&many).saturating_sub(sum(&few)).max(1);
     figures.add("packets counted, all ways", packets, "");
-    let before = few_report.exits();
     let mut all = 0;
-    for (reason, count) in many_report.exits() {
-        let more = count.saturating_sub(before.get(&reason).copied().unwrap_or_default());
+    for (reason, more) in many_report.exits_beyond(&few_report) {
         all += more;
         figures.add(&format!("exits to user space, {reason}, per packet"), more as f64 / packets as f64, "");
     }
@@ -134,12 +132,9 @@ fn exchange(lab: &mut Lab, packets: u64) -> Result<(Vec<Run>, Report)> {
 }
 
 fn run(vm: &mut Vm<'_>, way: &'static str, parameters: &str) -> Result<Run> {
-    let before = vm.sample()?.kvm;
+    let before = vm.sample()?;
     let said: Said = probe::load(vm, parameters)?;
-    let mut kvm = vm.sample()?.kvm;
-    for (name, count) in &mut kvm {
-        *count = count.saturating_sub(before.get(name).copied().unwrap_or_default());
-    }
+    let kvm = vm.sample()?.since(&before).kvm;
     Ok(Run { way, packets: said.figure("packets_in")? + said.figure("packets_out")?, kvm })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Figures, Options, criterion};
+use super::{Figures, KVM_COUNTERS, Options, criterion};
 use crate::busman::Report;
 use crate::disk::{Cache, Disk};
 use crate::lab::Lab;
@@ -20,18 +20,6 @@ const SIZE: u32 = 256;
 /// Requests of the run that is looked at, and of the one that it is compared with: what both have cancels out.
 const MANY: u64 = 4000;
 const FEW: u64 = 100;
-
-/// KVM's counters that are worth a line.
-const KVM_COUNTERS: [&str; 8] = [
-    "exits",
-    "io_exits",
-    "mmio_exits",
-    "halt_exits",
-    "hypercalls",
-    "irq_injections",
-    "signal_exits",
-    "host_state_reload",
-];
 
 /// One run of fio.
 struct Job {
@@ -109,7 +97,7 @@ fn costs(lab: &mut Lab, disk: &Disk, depth: u32, figures: &mut Figures) -> Resul
         let (sample, report) = with_disk(lab, disk, |vm| {
             let before = vm.sample()?;
             fio(vm, &name, &job)?;
-            Ok(less(&vm.sample()?, &before))
+            Ok(vm.sample()?.since(&before))
         })?;
         step.done("done");
         Ok((sample, report.context("no report")?))
@@ -124,12 +112,10 @@ fn costs(lab: &mut Lab, disk: &Disk, depth: u32, figures: &mut Figures) -> Resul
             unit,
         );
     };
-    let before = few_report.exits();
-    for (reason, count) in many_report.exits() {
-        let few = before.get(&reason).copied().unwrap_or_default();
-        add(&format!("exits to user space, {reason}"), count.saturating_sub(few) as f64, "");
+    for (reason, count) in many_report.exits_beyond(&few_report) {
+        add(&format!("exits to user space, {reason}"), count as f64, "");
     }
-    let more = less(&many, &few);
+    let more = many.since(&few);
     for name in KVM_COUNTERS {
         add(&format!("KVM's counter {name}"), more.kvm.get(name).copied().unwrap_or_default() as f64, "");
     }
@@ -143,22 +129,6 @@ fn effort(more: &Sample, add: &mut impl FnMut(&str, f64, &'static str)) {
     add("CPU of threads that are no vCPUs", more.service_us as f64, "µs");
     add("wake-ups of threads that are no vCPUs", more.service_waits as f64, "");
     add("wake-ups of vCPUs' threads", more.vcpu_waits as f64, "");
-}
-
-/// By how much counters grew.
-fn less(after: &Sample, before: &Sample) -> Sample {
-    let mut kvm = after.kvm.clone();
-    for (name, count) in &mut kvm {
-        *count = count.saturating_sub(before.kvm.get(name).copied().unwrap_or_default());
-    }
-    Sample {
-        host_cpu_us: after.host_cpu_us.saturating_sub(before.host_cpu_us),
-        service_us: after.service_us.saturating_sub(before.service_us),
-        service_waits: after.service_waits.saturating_sub(before.service_waits),
-        vcpu_waits: after.vcpu_waits.saturating_sub(before.vcpu_waits),
-        kvm,
-        ..after.clone()
-    }
 }
 
 /// One run of all jobs: requests per second and what each request cost the host.
@@ -176,7 +146,7 @@ fn run(lab: &mut Lab, disk: &Disk, vmm: Vmm) -> Result<Run> {
             let before = vm.sample()?;
             let said = fio(vm, &name, job)?;
             run.rates.push(*said.get("iops").context("fio gives no iops")?);
-            run.costs.push(less(&vm.sample()?, &before));
+            run.costs.push(vm.sample()?.since(&before));
         }
         Ok(run)
     });

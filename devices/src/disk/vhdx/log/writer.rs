@@ -50,7 +50,7 @@ impl Log {
         let mut log = Log {
             offset,
             len,
-            guid: crate::disk::vhdx::new_guid(),
+            guid: Guid::random()?,
             sequence_number: 1,
             head: 0,
             tail: 0,

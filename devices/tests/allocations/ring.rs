@@ -1,12 +1,5 @@
-//! Packets cost no allocation: an allocator counts while packets pass through a channel, both ways.
-//!
-//! A binary of its own, because a program has one allocator. It counts each thread's allocations apart: the test
-//! harness makes some meanwhile.
+//! Packets through a channel, both ways.
 
-#![expect(unsafe_code, reason = "an allocator that counts")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use devices::mem::{GuestRam, PAGE_SIZE, Pages};
@@ -15,29 +8,7 @@ use devices::vmbus::channel::{Channel, ChannelCounters, Flow, Interrupt, Sent};
 use devices::vmbus::ring::{Incoming, Outgoing, PacketBuffer, PacketOut, RingPages};
 use vm_memory::GuestAddress;
 
-/// Counts what the system's allocator is asked for.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is handed to `System` as it comes.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::of_this_thread;
 
 fn rings() -> (Channel, Outgoing<RingPages>, Incoming<RingPages>) {
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 64 * PAGE_SIZE)]).expect("RAM");
@@ -61,7 +32,7 @@ fn packets_cost_no_allocation() {
     let mut counted = 0;
     for (round, len) in [16384, 64, 512, 4096, 1, 16384, 0].into_iter().cycle().take(700).enumerate() {
         if round == 7 {
-            counted = ALLOCATIONS.get();
+            counted = of_this_thread();
         }
         let (head, tail) = payload.split_at(len / 3);
         for id in 0..4 {
@@ -83,5 +54,5 @@ fn packets_cost_no_allocation() {
         reader.commit().expect("indices");
     }
     assert!(counted > 0, "nothing counts");
-    assert_eq!(ALLOCATIONS.get(), counted, "allocations in the steady state");
+    assert_eq!(of_this_thread(), counted, "allocations in the steady state");
 }

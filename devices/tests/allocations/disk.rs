@@ -1,14 +1,8 @@
-//! Requests cost no allocation: an allocator counts while requests pass through a queue, also those of its threads.
-//!
-//! A binary of its own with one test, because a program has one allocator and other tests would be counted.
+//! Requests through a queue, those of its threads too.
 
-#![expect(unsafe_code, reason = "an allocator that counts")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::disk::{
     Access, Disk, DiskError, DiskOptions, Engine, Extent, Geometry, Image, MemoryImage, Place, Queue,
@@ -18,27 +12,7 @@ use devices::mem::{GuestRam, PAGE_SIZE, Pieces};
 use vm_memory::GuestAddress;
 use vmm_sys_util::tempfile::TempFile;
 
-/// Counts what the system's allocator is asked for.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: all is handed to `System` as it comes.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::of_all_threads;
 
 /// A file in two halves, the second first. Each request has two extents; some writes must go through the calls.
 #[derive(Debug)]
@@ -141,11 +115,11 @@ fn requests_cost_no_allocation() {
             // Lists grow to what is in flight at a time, and threads start and take their buffers, all in an order of
             // chance. But then it ends: thousands of requests pass without an allocation.
             let quiet = (0..40).any(|_| {
-                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                let before = of_all_threads();
                 (0..20).for_each(|_| rig.round());
-                ALLOCATIONS.load(Ordering::Relaxed) == before
+                of_all_threads() == before
             });
-            assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "nothing counts");
+            assert!(of_all_threads() > 0, "nothing counts");
             assert!(quiet, "requests allocate: {:?}", rig.queue.engine());
         }
     }
