@@ -9,11 +9,17 @@
 //! | [`shutdown`] | asks the guest to power off, reboot or hibernate |
 //! | [`heartbeat`] | tells whether the guest is alive |
 //! | [`timesync`] | gives the guest the host's time |
+//! | [`kvp`] | asks the guest for names, versions and addresses, and keeps values in it |
+//!
+//! What users ask of the guest goes through [`requests`]; [`text`] is how messages hold text.
 
 pub mod device;
 pub mod heartbeat;
+pub mod kvp;
 pub mod protocol;
+pub mod requests;
 pub mod shutdown;
+pub mod text;
 pub mod timesync;
 
 #[cfg(test)]

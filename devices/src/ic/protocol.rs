@@ -40,10 +40,60 @@ pub mod message_type {
     pub const NEGOTIATE: u16 = 0;
     /// Heartbeat.
     pub const HEARTBEAT: u16 = 1;
+    /// Key-value pair exchange.
+    pub const KVP: u16 = 2;
     /// Shutdown.
     pub const SHUTDOWN: u16 = 3;
     /// Time synchronisation.
     pub const TIME_SYNC: u16 = 4;
+    /// Volume shadow copy.
+    pub const VSS: u16 = 5;
+    /// Guest file copy.
+    pub const FCOPY: u16 = 7;
+}
+
+/// How a guest's answer says what came of a request: HRESULTs (Linux `include/uapi/linux/hyperv.h`).
+pub mod status {
+    /// It is done.
+    pub const SUCCESS: u32 = 0;
+    /// It is not done, and that is all that is said.
+    pub const FAIL: u32 = 0x8000_4005;
+    /// There is no such item.
+    pub const NOT_FOUND: u32 = 0x8004_1002;
+    /// The guest does not know how.
+    pub const NOT_SUPPORTED: u32 = 0x8007_0032;
+    /// It is there already.
+    pub const ALREADY_EXISTS: u32 = 0x8007_0050;
+    /// A value is wrong.
+    pub const INVALID_ARGUMENT: u32 = 0x8007_0057;
+    /// No room on the guest's disk.
+    pub const DISK_FULL: u32 = 0x8007_0070;
+    /// The last item was the one before.
+    pub const NO_MORE_ITEMS: u32 = 0x8007_0103;
+    /// The device is not connected.
+    pub const NOT_CONNECTED: u32 = 0x8007_048F;
+    /// The machine is locked.
+    pub const MACHINE_LOCKED: u32 = 0x8007_04F7;
+
+    /// The number and what it means, for people.
+    #[must_use]
+    pub fn meaning(status: u32) -> String {
+        let words = match status {
+            SUCCESS => "it succeeded",
+            // Linux, for instance, when its daemon is not there or says nothing for 30 s.
+            FAIL => "it failed, or the program that does it is not running",
+            NOT_FOUND => "there is no such thing",
+            NOT_SUPPORTED => "it does not support that",
+            ALREADY_EXISTS => "the file exists already",
+            INVALID_ARGUMENT => "a value is wrong",
+            DISK_FULL => "its disk is full",
+            NO_MORE_ITEMS => "there is no such item",
+            NOT_CONNECTED => "the device is not connected",
+            MACHINE_LOCKED => "the machine is locked",
+            _ => "a reason of its own",
+        };
+        format!("{words} (status {status:#010x})")
+    }
 }
 
 /// Header flag: the message belongs to a transaction.

@@ -23,7 +23,7 @@ use crate::vmbus::ring::{PacketOut, pipe_message};
 const RING_PAGES: usize = 4;
 
 /// A guest that has opened the device and has not answered yet.
-fn open<S: Service>(device: impl VmbusDevice + 'static) -> (TestGuest, TestChannel) {
+pub(super) fn open<S: Service>(device: impl VmbusDevice + 'static) -> (TestGuest, TestChannel) {
     let mut guest = TestGuest::default();
     guest.bus.add(device).unwrap();
     let offer = guest.connect_to(S::INTERFACE);
@@ -33,7 +33,7 @@ fn open<S: Service>(device: impl VmbusDevice + 'static) -> (TestGuest, TestChann
 }
 
 /// The host's next message, header and body.
-fn next(channel: &mut TestChannel) -> (IcHeader, Vec<u8>) {
+pub(super) fn next(channel: &mut TestChannel) -> (IcHeader, Vec<u8>) {
     channel.receive(|packet| {
         let (_, data) = pipe_message(packet.payload).unwrap();
         let (header, body) = IcHeader::read_from_prefix(data).unwrap();
@@ -43,19 +43,19 @@ fn next(channel: &mut TestChannel) -> (IcHeader, Vec<u8>) {
 }
 
 /// Sends a message back as Linux does: the same buffer with the answer's flags.
-fn answer(channel: &mut TestChannel, mut header: IcHeader, status: u32, body: &[u8]) {
+pub(super) fn answer(channel: &mut TestChannel, mut header: IcHeader, status: u32, body: &[u8]) {
     header.flags = FLAG_TRANSACTION | FLAG_RESPONSE;
     header.status = status.into();
     send(channel, &header, body);
 }
 
-fn send(channel: &mut TestChannel, header: &IcHeader, body: &[u8]) {
+pub(super) fn send(channel: &mut TestChannel, header: &IcHeader, body: &[u8]) {
     let pipe = PipeHeader::data((size_of::<IcHeader>() + body.len()) as u32);
     channel.send(&PacketOut::in_band(0, &[pipe.as_bytes(), header.as_bytes(), body]));
 }
 
 /// Chooses versions; panics unless the host named them.
-fn negotiate(channel: &mut TestChannel, framework: IcVersion, version: IcVersion) {
+pub(super) fn negotiate(channel: &mut TestChannel, framework: IcVersion, version: IcVersion) {
     let (header, body) = next(channel);
     assert_eq!(header.message_type.get(), message_type::NEGOTIATE);
     assert_eq!(header.flags, FLAG_TRANSACTION | FLAG_REQUEST);
@@ -73,7 +73,7 @@ fn choose(channel: &mut TestChannel, header: IcHeader, versions: &[IcVersion]) {
     answer(channel, header, 0, &[head.as_bytes(), versions.as_bytes()].concat());
 }
 
-fn soon(what: impl Fn() -> bool) {
+pub(super) fn soon(what: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !what() {
         assert!(Instant::now() < deadline, "it does not happen");
@@ -81,7 +81,7 @@ fn soon(what: impl Fn() -> bool) {
     }
 }
 
-const fn v(major: u16, minor: u16) -> IcVersion {
+pub(super) const fn v(major: u16, minor: u16) -> IcVersion {
     IcVersion::new(major, minor)
 }
 
