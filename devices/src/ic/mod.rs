@@ -10,10 +10,13 @@
 //! | [`heartbeat`] | tells whether the guest is alive |
 //! | [`timesync`] | gives the guest the host's time |
 //! | [`kvp`] | asks the guest for names, versions and addresses, and keeps values in it |
+//! | [`vss`] | has the guest hold its writes while its disks are copied |
+//! | [`fcopy`] | copies files into the guest |
 //!
 //! What users ask of the guest goes through [`requests`]; [`text`] is how messages hold text.
 
 pub mod device;
+pub mod fcopy;
 pub mod heartbeat;
 pub mod kvp;
 pub mod protocol;
@@ -21,6 +24,7 @@ pub mod requests;
 pub mod shutdown;
 pub mod text;
 pub mod timesync;
+pub mod vss;
 
 #[cfg(test)]
 mod tests;

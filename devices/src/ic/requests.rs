@@ -50,6 +50,12 @@ pub enum GuestError {
         /// Of what.
         unit: &'static str,
     },
+    /// The host's own file.
+    #[error("The file cannot be read: {0}")]
+    Source(String),
+    /// What it is asked has no meaning; the sentence says why.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// It cannot be asked in the present state; the sentence says why.
     #[error("{0}")]
     NotNow(&'static str),
@@ -80,6 +86,8 @@ struct State<Q, A> {
     waiting: VecDeque<(Q, Waiter<A>)>,
     /// Whose request the service carries out.
     current: Option<Waiter<A>>,
+    /// When the service itself wants to be woken.
+    alarm: Option<Instant>,
     /// Wakes the service: at once for a new request, or when somebody's time is over.
     timer: TimerFd,
 }
@@ -93,7 +101,8 @@ impl<Q, A> State<Q, A> {
     /// Sets the timer to the next deadline. Setting it takes back what it has already told.
     fn watch(&mut self, now: Instant) {
         let waiting = self.waiting.iter().map(|(_, waiter)| waiter.deadline);
-        match waiting.chain(self.current.as_ref().map(|waiter| waiter.deadline)).min() {
+        let current = self.current.as_ref().map(|waiter| waiter.deadline);
+        match waiting.chain(current).chain(self.alarm).min() {
             Some(deadline) => self.wake_in(deadline.saturating_duration_since(now)),
             None => drop(self.timer.clear()),
         }
@@ -170,7 +179,7 @@ impl<Q, A> RequestQueue<Q, A> {
     pub fn new(daemon: &'static str) -> io::Result<Self> {
         let timer = TimerFd::new()?;
         let wake = timer.as_raw_fd();
-        let state = State { listening: false, waiting: VecDeque::new(), current: None, timer };
+        let state = State { listening: false, waiting: VecDeque::new(), current: None, alarm: None, timer };
         Ok(RequestQueue(Arc::new(Shared { state: Mutex::new(state), wake, daemon })))
     }
 
@@ -191,11 +200,12 @@ impl<Q, A> RequestQueue<Q, A> {
         state.listening = false;
         let waiting = std::mem::take(&mut state.waiting);
         let current = state.current.take();
+        state.alarm = None;
         state.watch(Instant::now());
         drop(state);
-        for waiter in current.into_iter().chain(waiting.into_iter().map(|(_, waiter)| waiter)) {
-            (waiter.reply)(Err(GuestError::NotListening(self.0.daemon)));
-        }
+        let gone = || Err(GuestError::NotListening(self.0.daemon));
+        current.into_iter().for_each(|waiter| (waiter.reply)(gone()));
+        waiting.into_iter().for_each(|(_, waiter)| (waiter.reply)(gone()));
     }
 
     /// Takes the next request; it is the current one until [`RequestQueue::reply`].
@@ -222,24 +232,37 @@ impl<Q, A> RequestQueue<Q, A> {
         }
     }
 
+    /// Has the service woken once more after so much time; `None` forgets that.
+    pub fn set_alarm(&self, time: Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.0.lock();
+        state.alarm = time.map(|time| now + time);
+        state.watch(now);
+    }
+
     /// A descriptor that is readable when there is a request, or when somebody's time is over.
     #[must_use]
     pub fn wake(&self) -> RawFd {
         self.0.wake
     }
 
-    /// Ends what nobody waits for any more. Takes what made [`RequestQueue::wake`] readable.
-    pub fn woken(&self) {
+    /// Ends what nobody waits for any more. Takes what made [`RequestQueue::wake`] readable; tells whether the alarm's
+    /// time has come.
+    pub fn woken(&self) -> bool {
         let now = Instant::now();
         let mut state = self.0.lock();
-        let (late, waiting) =
+        let (late, waiting): (VecDeque<_>, _) =
             std::mem::take(&mut state.waiting).into_iter().partition(|(_, waiter)| waiter.is_late(now));
         state.waiting = waiting;
         let current = state.current.take_if(|waiter| waiter.is_late(now));
+        let alarm = state.alarm.take_if(|alarm| *alarm <= now).is_some();
         state.watch(now);
         drop(state);
-        let late: VecDeque<(Q, Waiter<A>)> = late;
-        current.into_iter().chain(late.into_iter().map(|(_, waiter)| waiter)).for_each(Waiter::give_up);
+        current.into_iter().for_each(Waiter::give_up);
+        for (_request, waiter) in late {
+            waiter.give_up();
+        }
+        alarm
     }
 }
 
