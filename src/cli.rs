@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, ConfigError, Options};
-use crate::ctl::Ctl;
+use crate::ctl::{Ctl, Guest};
 use crate::image::Image;
 
 const RUN_EXAMPLES: &str = "\
@@ -42,6 +42,18 @@ Examples:
   curl --unix-socket /run/user/1000/guest.sock http://localhost/api/v1/vm
 
 BUSMAN_SOCKET names the socket where --socket does not.";
+
+const GUEST_EXAMPLES: &str = "\
+Examples:
+  busman guest --socket vm.sock info
+  busman guest --socket vm.sock --json ip | jq -r '.ipv4[0]'
+  busman guest --socket vm.sock copy --create-path tools.tar /opt/tools/tools.tar
+
+  A consistent copy of a disk while the guest runs:
+    export BUSMAN_SOCKET=vm.sock
+    busman guest freeze && cp --reflink=auto disk.img backup.img; busman guest thaw
+
+The guest must run programs for it; in Debian they are in the package hyperv-daemons.";
 
 const IMAGE_EXAMPLES: &str = "\
 Examples:
@@ -80,6 +92,9 @@ pub enum Command {
     /// Ask a running machine, which was started with --api-socket
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),
+    /// Ask the guest of a running machine, which was started with --api-socket
+    #[command(after_help = GUEST_EXAMPLES)]
+    Guest(Guest),
     /// Make, describe, convert and check disk images
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(Image),

@@ -17,9 +17,9 @@ use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig}
 use crate::size::{FileSize, MemorySize};
 
 /// Devices on the bus that `--devices` can name. The last few are there only when they are asked for.
-pub const DEVICES: [&str; 4] = ["shutdown", "heartbeat", "timesync", LOOPBACK];
+pub const DEVICES: [&str; 7] = ["shutdown", "heartbeat", "timesync", "kvp", "vss", "fcopy", LOOPBACK];
 /// How many of [`DEVICES`] a machine has by default.
-const DEFAULT_DEVICES: usize = 3;
+const DEFAULT_DEVICES: usize = 6;
 /// The device for tests of the bus; `--loopback` is short for it.
 const LOOPBACK: &str = "loopback";
 /// The word for an empty list of devices.

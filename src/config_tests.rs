@@ -99,7 +99,7 @@ fn mistakes_are_sentences() {
     assert!(fail(&|o| o.report = Some("/nonexistent/report".into())).contains("directory does not exist"));
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["disk".into()])),
-        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, loopback, or none"
+        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, kvp, vss, fcopy, loopback, or none"
     );
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["heartbeat".into(); 2])),

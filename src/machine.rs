@@ -5,6 +5,7 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+mod guest;
 mod platform;
 
 use std::fmt::{self, Debug};
@@ -22,6 +23,7 @@ use devices::vmbus::synic::Synic;
 use kvm_ioctls::VmFd;
 use thiserror::Error;
 
+pub use self::guest::GuestServices;
 use crate::boot::acpi::{self, AcpiError};
 use crate::boot::{BootError, BootSource, Entry, linux};
 use crate::config::{Config, DEVICES};
@@ -62,6 +64,17 @@ pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
         add: Machine::add_heartbeat,
     },
     BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
+    BusDevice {
+        name: "kvp",
+        about: "the guest says what it is and which addresses it has",
+        add: Machine::add_kvp,
+    },
+    BusDevice {
+        name: "vss",
+        about: "the guest freezes its file systems for a backup",
+        add: Machine::add_vss,
+    },
+    BusDevice { name: "fcopy", about: "files are copied into the guest", add: Machine::add_fcopy },
     BusDevice {
         name: "loopback",
         about: "a test driver's packets come back; there only when asked for",
@@ -138,6 +151,8 @@ pub struct Machine {
     pub shutdown: Option<ShutdownHandle>,
     /// What the heartbeat tells, while that device is on the bus.
     pub heartbeat: Option<Arc<HeartbeatStatus>>,
+    /// The services with which users reach into the guest.
+    pub guest: GuestServices,
     /// What the loopback device would not do, while it is on the bus.
     pub loopback: Option<Arc<LoopbackCounters>>,
     /// Its disks and DVD drives.
@@ -212,6 +227,7 @@ impl Machine {
             synic,
             shutdown: None,
             heartbeat: None,
+            guest: GuestServices::default(),
             loopback: None,
             disks: Disks::new(config.cpus),
             gate,
@@ -278,6 +294,9 @@ impl Machine {
         match name {
             "shutdown" => self.shutdown = None,
             "heartbeat" => self.heartbeat = None,
+            "kvp" => self.guest.kvp = None,
+            "vss" => self.guest.vss = None,
+            "fcopy" => self.guest.fcopy = None,
             "loopback" => self.loopback = None,
             _ => self.disks.forget_controller(name),
         }

@@ -5,6 +5,7 @@
 //! processors, channels), so nothing in here blocks, except that a reset waits for those threads to end.
 
 mod execute;
+mod guest;
 
 use std::fs::File;
 use std::io::{self, Write};

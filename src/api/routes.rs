@@ -2,14 +2,18 @@
 //!
 //! `resources/openapi.json` describes the same for users; a test holds the two together.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use devices::ic::kvp::Pair;
+use devices::ic::requests::GuestError;
 use serde::Deserialize;
 use serde::de::Error;
 
 use super::Vm;
 use super::http::{Request, Response};
-use crate::control::{Answer, Command, Outcome, Refusal};
+use crate::control::{Answer, Command, GuestCommand, Outcome, Refusal};
 use crate::disks::{Place, Unit, UnitError};
 use crate::machine::MachineError;
 
@@ -46,7 +50,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 19] = [
+pub(super) const ROUTES: [Route; 31] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -73,6 +77,29 @@ pub(super) const ROUTES: [Route; 19] = [
         let (place, Force { force }) = call.place()?;
         Ok(Command::Eject { place, force })
     }),
+    command("GET", "/api/v1/vm/guest/values/{name}", |call| call.guest(GuestCommand::Pairs(call.parsed()?))),
+    command("POST", "/api/v1/vm/guest/values/{name}", |call| {
+        let Key { key } = call.body()?;
+        Ok(Command::Guest(GuestCommand::Get(call.parsed()?, key)))
+    }),
+    command("PUT", "/api/v1/vm/guest/values/{name}", |call| {
+        let NewPair { key, value } = call.body()?;
+        Ok(Command::Guest(GuestCommand::Set(call.parsed()?, Pair { key, value })))
+    }),
+    command("DELETE", "/api/v1/vm/guest/values/{name}", |call| {
+        let Key { key } = call.body()?;
+        Ok(Command::Guest(GuestCommand::Unset(call.parsed()?, key)))
+    }),
+    command("GET", "/api/v1/vm/guest/addresses", |call| call.guest(GuestCommand::Addresses)),
+    command("GET", "/api/v1/vm/guest/adapters/{name}", |call| {
+        call.guest(GuestCommand::Adapter(call.name.to_owned()))
+    }),
+    command("GET", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Check)),
+    command("PUT", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Freeze)),
+    command("DELETE", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Thaw)),
+    command("GET", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CopyStatus)),
+    command("PUT", "/api/v1/vm/guest/copy", |call| Ok(Command::Guest(GuestCommand::Copy(call.body()?)))),
+    command("DELETE", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CancelCopy)),
     Route { method: "GET", path: "/api/v1/openapi.json", action: Action::Text(OPENAPI) },
 ];
 
@@ -97,6 +124,21 @@ struct Disc {
     path: PathBuf,
 }
 
+/// The body of requests about one of the guest's values.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    key: String,
+}
+
+/// The body of requests that give the guest a value.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPair {
+    key: String,
+    value: String,
+}
+
 /// The body of requests that take a disc out of a drive.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -109,6 +151,10 @@ impl<'a> Call<'a> {
     fn plain(&self, command: Command) -> Result<Command, serde_json::Error> {
         let NoOptions {} = self.options()?;
         Ok(command)
+    }
+
+    fn guest(&self, command: GuestCommand) -> Result<Command, serde_json::Error> {
+        self.plain(Command::Guest(command))
     }
 
     fn now(&self, ask_guest: Command, at_once: Command) -> Result<Command, serde_json::Error> {
@@ -126,9 +172,14 @@ impl<'a> Call<'a> {
         serde_json::from_slice(if self.body.trim_ascii().is_empty() { b"{}" } else { self.body })
     }
 
+    /// What the path names.
+    fn parsed<T: FromStr<Err: Display>>(&self) -> Result<T, serde_json::Error> {
+        self.name.parse().map_err(serde_json::Error::custom)
+    }
+
     /// The disk's place that the path names, and the body.
     fn place<T: Deserialize<'a>>(&self) -> Result<(Place, T), serde_json::Error> {
-        Ok((self.name.parse().map_err(serde_json::Error::custom)?, self.body()?))
+        Ok((self.parsed()?, self.body()?))
     }
 }
 
@@ -179,6 +230,11 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Devices(rows)) => Response::json(&rows),
         Ok(Answer::Disks(rows)) => Response::json(&rows),
         Ok(Answer::Disk(row)) => Response::json(&row),
+        Ok(Answer::Pairs(pairs)) => Response::json(&pairs),
+        Ok(Answer::Pair(pair)) => Response::json(&pair),
+        Ok(Answer::Addresses(addresses)) => Response::json(&addresses),
+        Ok(Answer::Ip(info)) => Response::json(&info),
+        Ok(Answer::Copy(status)) => Response::json(&status),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
     }
@@ -191,7 +247,14 @@ fn status(refusal: &Refusal) -> u16 {
         | Refusal::NoShutdownDevice(_)
         | Refusal::NotListening { .. }
         | Refusal::Paused(_)
+        | Refusal::NoGuestService(_)
+        | Refusal::GuestPaused
+        | Refusal::Source { .. }
         | Refusal::Resumed => 409,
+        Refusal::Guest(GuestError::Invalid(_) | GuestError::TooLong { .. }) => 400,
+        Refusal::Guest(GuestError::Busy) => 503,
+        Refusal::Guest(GuestError::NoAnswer(_)) => 504,
+        Refusal::Guest(_) => 409,
         Refusal::Disk(UnitError::Absent(_)) => 404,
         Refusal::Disk(UnitError::Bus { .. }) | Refusal::Device(_) => 500,
         Refusal::Disk(_) => 409,

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use devices::ic::fcopy::CopyStatus;
+use devices::ic::kvp::{IpInfo, Pair};
 use devices::ic::shutdown::ShutdownKind;
 use devices::vmbus::table::{ChannelRow, ChannelTable};
 use serde::{Deserialize, Serialize};
 
-use super::{HELP, text};
+use super::{Addresses, HELP, text};
 use crate::config::Config;
 use crate::disks::DiskRow;
 use crate::hv::pause::RunState;
@@ -35,6 +37,16 @@ pub enum Answer {
     Disk(Box<DiskRow>),
     /// The guest was asked to let the disc go, and does it in its own time.
     AskedToEject,
+    /// What the guest says of itself, or was told.
+    Pairs(Vec<Pair>),
+    /// One of these.
+    Pair(Pair),
+    /// All addresses of the guest.
+    Addresses(Addresses),
+    /// What a network adapter of the guest is set to.
+    Ip(IpInfo),
+    /// How a copy goes.
+    Copy(CopyStatus),
     /// [`HELP`].
     Help,
 }
@@ -87,6 +99,11 @@ impl fmt::Display for Answer {
             Answer::Devices(rows) => text::write(f, rows),
             Answer::Disks(rows) => text::write(f, rows),
             Answer::Disk(row) => text::write(f, row),
+            Answer::Pairs(pairs) => text::write(f, pairs),
+            Answer::Pair(pair) => text::write(f, pair),
+            Answer::Addresses(addresses) => text::write(f, addresses),
+            Answer::Ip(info) => text::write(f, info),
+            Answer::Copy(status) => text::write(f, status),
             Answer::Help => writeln!(f, "{HELP}"),
         }
     }

@@ -1,7 +1,8 @@
 //! The way of a command to the control loop, and of its outcome back.
 //!
 //! Any thread may hold a [`CommandSender`]. The control loop never waits for those who ask: it takes a command
-//! when it has time, and an outcome that nobody waits for any more is dropped. Those who ask wait for [`PATIENCE`].
+//! when it has time, and an outcome that nobody waits for any more is dropped. Those who ask wait for [`PATIENCE`],
+//! and for the guest as long as the command says.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -84,15 +85,16 @@ impl CommandSender {
         let (outcome, receiver) = sync_channel(1);
         // There is room for one: it does not wait, and fails only when nobody listens any more.
         let reply = Reply::new(move |result| drop(outcome.try_send(result)));
-        let request = Request { command, reply, deadline: Instant::now() + self.patience };
+        let patience = self.patience + command.guests_time();
+        let request = Request { command, reply, deadline: Instant::now() + patience };
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => Refusal::Busy,
             TrySendError::Disconnected(_) => Refusal::Ended,
         })?;
         // Fails only when the counter is at its end, and then the control loop is awake already.
         let _ = self.wake.write(1);
-        receiver.recv_timeout(self.patience).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Refusal::Late(self.patience.as_secs()),
+        receiver.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Refusal::Late(patience.as_secs()),
             RecvTimeoutError::Disconnected => Refusal::Ended,
         })?
     }

@@ -7,17 +7,21 @@
 mod answer;
 mod channel;
 mod disks;
+mod guest;
 mod refusal;
 pub mod text;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+use devices::ic::kvp::UnknownPool;
 use thiserror::Error;
 
 pub use self::answer::{Answer, DeviceRow, Status};
 pub(crate) use self::channel::QUEUE;
 pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
+pub use self::guest::{Addresses, CopyOptions, GuestCommand};
 pub use self::refusal::Refusal;
 use crate::disks::{OptionError, Place, PlaceError, Unit};
 
@@ -67,8 +71,21 @@ pub enum Command {
         /// Even if the guest has locked it.
         force: bool,
     },
+    /// Ask the guest.
+    Guest(GuestCommand),
     /// Show [`HELP`].
     Help,
+}
+
+impl Command {
+    /// How long the guest may take for it; nothing, if the machine alone carries it out.
+    #[must_use]
+    pub fn guests_time(&self) -> Duration {
+        match self {
+            Command::Guest(command) => command.patience(),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Why a request is none.
@@ -77,7 +94,7 @@ pub enum CommandError {
     /// No such word.
     #[error(
         "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
-         channels, counters, devices, remove, add, disks, insert, eject and help"
+         channels, counters, devices, remove, add, disks, insert, eject, guest and help"
     )]
     Unknown(String),
     /// The word needs a device.
@@ -86,6 +103,12 @@ pub enum CommandError {
     /// The word needs a disk.
     #[error("{0} needs {1}")]
     NeedsDisk(&'static str, &'static str),
+    /// The word needs others.
+    #[error("{0}")]
+    NeedsWhat(&'static str),
+    /// A pool of the guest's values.
+    #[error(transparent)]
+    Pool(#[from] UnknownPool),
     /// The words for a disk.
     #[error(transparent)]
     Disk(#[from] OptionError),
@@ -109,7 +132,9 @@ Ctrl-A t       print the table of channels
 Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
                resume, state, config, channels, counters, devices,
                remove NAME, add NAME, disks, add disk PATH,OPTIONS,
-               remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L, help
+               remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L,
+               guest info, guest ip, guest freeze, guest thaw,
+               guest copy FROM TO, help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 
@@ -119,6 +144,11 @@ impl FromStr for Command {
     fn from_str(line: &str) -> Result<Self, CommandError> {
         if let Some(command) = disks::command(line)? {
             return Ok(command);
+        }
+        if let Some(words) =
+            line.trim().strip_prefix("guest").filter(|words| !words.starts_with(char::is_alphabetic))
+        {
+            return Ok(Command::Guest(words.parse()?));
         }
         let mut words = line.split_whitespace();
         let word = words.next().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Why a command was not carried out.
 
+use devices::ic::requests::GuestError;
 use devices::ic::shutdown::{ShutdownError, ShutdownKind};
 use thiserror::Error;
 
@@ -30,6 +31,24 @@ pub enum Refusal {
     /// The guest stands still.
     #[error("The guest cannot be asked to {0}: it is paused; resume it first")]
     Paused(ShutdownKind),
+    /// The guest does not do it.
+    #[error(transparent)]
+    Guest(GuestError),
+    /// There is nothing to ask the guest with.
+    #[error("The guest cannot be asked: the device {0} is not on the bus")]
+    NoGuestService(&'static str),
+    /// The guest stands still.
+    #[error("The guest cannot be asked: it is paused; resume it first")]
+    GuestPaused,
+    /// A file for the guest.
+    #[error("Cannot copy {path}")]
+    Source {
+        /// The host's file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Somebody else resumed it.
     #[error("The machine was resumed before all of it had stopped")]
     Resumed,

@@ -18,6 +18,7 @@ const ANSWER_MAX: usize = 8 << 20;
 /// A connection that is made when it is needed.
 pub(super) struct Client {
     path: PathBuf,
+    patience: Duration,
     stream: Option<UnixStream>,
 }
 
@@ -36,7 +37,12 @@ struct ErrorBody {
 
 impl Client {
     pub(super) fn new(path: PathBuf) -> Self {
-        Client { path, stream: None }
+        Client { path, patience: PATIENCE, stream: None }
+    }
+
+    /// The same with more patience.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Client { patience, ..self }
     }
 
     /// Asks and waits for the answer; one that is an error is a [`CtlError::Refused`].
@@ -52,10 +58,10 @@ impl Client {
             None => UnixStream::connect(&self.path)
                 .map_err(|source| CtlError::Unreachable { path: self.path.clone(), source })?,
         };
-        stream.set_write_timeout(Some(PATIENCE)).map_err(CtlError::Lost)?;
+        stream.set_write_timeout(Some(self.patience)).map_err(CtlError::Lost)?;
         // A server that turns us away says why before it hangs up.
         let sent = (&stream).write_all(request.as_bytes());
-        let answer = receive(&stream, Instant::now() + PATIENCE);
+        let answer = receive(&stream, Instant::now() + self.patience);
         sent.or_else(|error| answer.as_ref().map(drop).map_err(|_| CtlError::Lost(error)))?;
         let (answer, keep_alive) = answer?;
         self.stream = keep_alive.then_some(stream);

@@ -1,9 +1,10 @@
-//! `busman ctl`: the control socket's command line.
+//! `busman ctl`: the control socket's command line; and `busman guest` ([`Guest`]), which asks the guest through it.
 //!
 //! Knows the machine only by what the socket says: it can run against another version of busman, shows fields that
 //! it has never heard of, and prints nothing that a terminal would take for a command.
 
 mod client;
+mod guest;
 mod top;
 
 use std::fmt::Write as _;
@@ -16,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use self::client::Client;
+use self::client::{Answer, Client};
+pub use self::guest::Guest;
 use crate::control::text;
 use crate::disks::{DiskOptions, DvdOptions, Place};
 
@@ -138,6 +140,9 @@ pub enum CtlError {
     /// The connection broke.
     #[error("The machine's answer was lost")]
     Lost(#[source] io::Error),
+    /// Somebody did not want it any more.
+    #[error("The copy was cancelled")]
+    Cancelled,
     /// A list of names in one place.
     #[error("top has no JSON; for instance: watch the output of busman ctl --json channels")]
     TopJson,
@@ -146,9 +151,11 @@ pub enum CtlError {
     Output(#[from] io::Error),
 }
 
+/// Method, path and body.
+type Request = (&'static str, String, Option<String>);
+
 impl Command {
-    /// Method, path and body.
-    fn request(&self) -> (&'static str, String, Option<String>) {
+    fn request(&self) -> Request {
         let at_once = |&now: &bool| now.then(|| r#"{"now":true}"#.to_owned());
         let (method, path, body) = match self {
             Command::State | Command::Top(_) => ("GET", "", None),
@@ -196,12 +203,16 @@ fn absolute(path: &Path) -> PathBuf {
 /// The machine's path.
 const VM: &str = "/api/v1/vm";
 
-/// A device's path; a name is one segment of it whatever it contains.
 fn device_path(name: &str) -> String {
-    let mut path = format!("{VM}/devices/");
+    format!("{VM}/devices/{}", segment(name))
+}
+
+/// A name as one segment of a path, whatever it contains.
+fn segment(name: &str) -> String {
+    let mut path = String::new();
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
                 path.push(char::from(byte));
             }
             // A String takes all.
@@ -233,30 +244,31 @@ impl Ctl {
     fn ask(&self, mut client: Client, out: &mut dyn Write) -> Result<(), CtlError> {
         let (method, path, body) = self.command.request();
         let answer = client.call(method, &path, body.as_deref())?;
-        match &self.command {
-            _ if answer.body.is_empty() => {
-                if answer.status == 202 {
-                    writeln!(out, "The guest is asked; it does so in its own time")?;
-                }
-            }
-            _ if self.json => {
-                out.write_all(&answer.body)?;
-                writeln!(out)?;
-            }
-            Command::Channels => {
-                let rows: Vec<ChannelRow> = understand(&answer.body)?;
-                write!(out, "{}", ChannelTable(&rows))?;
-            }
-            _ => {
-                let value: Value = understand(&answer.body)?;
-                let mut lines = String::new();
-                // A String takes all.
-                let _ = text::write_value(&mut lines, &value);
-                write!(out, "{lines}")?;
-            }
+        if self.command == Command::Channels && !self.json {
+            let rows: Vec<ChannelRow> = understand(&answer.body)?;
+            return Ok(write!(out, "{}", ChannelTable(&rows))?);
         }
-        Ok(())
+        print(&answer, self.json, out)
     }
+}
+
+/// Prints an answer, for people or as it came.
+fn print(answer: &Answer, json: bool, out: &mut dyn Write) -> Result<(), CtlError> {
+    if answer.body.is_empty() {
+        if answer.status == 202 {
+            writeln!(out, "The guest is asked; it does so in its own time")?;
+        }
+    } else if json {
+        out.write_all(&answer.body)?;
+        writeln!(out)?;
+    } else {
+        let value: Value = understand(&answer.body)?;
+        let mut lines = String::new();
+        // A String takes all.
+        let _ = text::write_value(&mut lines, &value);
+        write!(out, "{lines}")?;
+    }
+    Ok(())
 }
 
 fn understand<T: DeserializeOwned>(body: &[u8]) -> Result<T, CtlError> {

@@ -14,7 +14,7 @@ use crate::machine::{BUS_DEVICES, Machine, MachineError};
 use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
 
 impl ControlLoop<'_> {
-    /// Carries a command out. The outcome comes at once, but for that of a pause.
+    /// Carries a command out. The outcome comes at once, but for that of a pause and of what the guest is asked.
     pub(super) fn execute(&mut self, command: Command, reply: Reply) {
         let outcome = match command {
             Command::Shutdown => self.ask_guest(ShutdownKind::PowerOff),
@@ -36,6 +36,7 @@ impl ControlLoop<'_> {
             Command::RemoveDisk(place) => self.remove_disk(place).map_err(Refusal::Disk),
             Command::Insert(place, path) => self.insert(place, &path).map_err(Refusal::Disk),
             Command::Eject { place, force } => self.eject(place, force).map_err(Refusal::Disk),
+            Command::Guest(command) => return self.guest(command, reply),
             Command::Help => Ok(Answer::Help),
         };
         reply.send(outcome);

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use devices::ic::fcopy::{CopyState, CopyStatus};
+use devices::ic::kvp::{IpInfo, Pair, Pool};
+use devices::ic::requests::GuestError;
 use devices::ic::shutdown::{ShutdownError, ShutdownKind};
 use devices::vmbus::table::ChannelRow;
 use serde_json::{Value, json};
@@ -18,7 +21,9 @@ use vmm_sys_util::tempdir::TempDir;
 
 use super::{Limits, Server, Vm};
 use crate::config::{Config, Options};
-use crate::control::{Answer, Command, DeviceRow, Outcome, Refusal, Status, command_channel};
+use crate::control::{
+    Addresses, Answer, Command, DeviceRow, GuestCommand, Outcome, Refusal, Status, command_channel,
+};
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
@@ -56,9 +61,35 @@ impl Vm for FakeVm {
             }
             Command::Disks => Answer::Disks(vec![disk_row()]),
             Command::AddDisk(_) => Answer::Disk(Box::new(disk_row())),
+            Command::Guest(command) => guest(&command),
             Command::Help => Answer::Help,
             _ => Answer::Done,
         })
+    }
+}
+
+fn guest(command: &GuestCommand) -> Answer {
+    let pair = || Pair { key: "OSName".into(), value: "Debian".into() };
+    match command {
+        GuestCommand::Pairs(_) => Answer::Pairs(vec![pair()]),
+        GuestCommand::Get(..) => Answer::Pair(pair()),
+        GuestCommand::Addresses => {
+            Answer::Addresses(Addresses { ipv4: vec!["10.0.0.2".into()], ipv6: Vec::new() })
+        }
+        GuestCommand::Adapter(_) => Answer::Ip(IpInfo {
+            dhcp: true,
+            addresses: vec!["10.0.0.2/24".parse().unwrap()],
+            gateways: vec!["fe80::1".parse().unwrap()],
+            dns: Vec::new(),
+        }),
+        GuestCommand::Copy(_) | GuestCommand::CopyStatus => Answer::Copy(CopyStatus {
+            to: "/b".into(),
+            state: CopyState::Done,
+            copied: 7,
+            size: 7,
+            error: None,
+        }),
+        _ => Answer::Done,
     }
 }
 
@@ -198,6 +229,9 @@ fn paths_are_commands() {
         ("POST", "vm/dvds", "", 200, Command::AddDisk(Unit::Dvd(DvdOptions::default()))),
         ("DELETE", "vm/disks/0:1", "", 204, Command::RemoveDisk(place)),
         ("PUT", "vm/discs/0:1", r#"{"path": "a.iso"}"#, 204, Command::Insert(place, "a.iso".into())),
+        ("GET", "vm/guest/values/auto", "", 200, Command::Guest(GuestCommand::Pairs(Pool::Auto))),
+        ("GET", "vm/guest/freeze", "", 204, Command::Guest(GuestCommand::Check)),
+        ("DELETE", "vm/guest/freeze", "{}", 204, Command::Guest(GuestCommand::Thaw)),
         ("DELETE", "vm/discs/0:1", r#"{"force": true}"#, 204, Command::Eject { place, force: true }),
     ] {
         assert_eq!(api.call(method, &format!("/api/v1/{path}"), body).0, status, "{method} {path}");
@@ -261,6 +295,14 @@ fn refusals_have_their_status() {
         (Refusal::NotListening { kind: shutdown, source: ShutdownError::NotListening }, 409),
         (Refusal::Paused(shutdown), 409),
         (Refusal::Resumed, 409),
+        (Refusal::NoGuestService("kvp"), 409),
+        (Refusal::GuestPaused, 409),
+        (Refusal::Source { path: "a".into(), source: std::io::ErrorKind::NotFound.into() }, 409),
+        (Refusal::Guest(GuestError::NotListening("x")), 409),
+        (Refusal::Guest(GuestError::Refused(0x8000_4005)), 409),
+        (Refusal::Guest(GuestError::Invalid("x")), 400),
+        (Refusal::Guest(GuestError::Busy), 503),
+        (Refusal::Guest(GuestError::NoAnswer(Duration::from_secs(1))), 504),
         (Refusal::Ended, 503),
         (Refusal::Busy, 503),
         (Refusal::Late(5), 504),

@@ -1,7 +1,10 @@
 //! `resources/openapi.json` and the server say the same.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::time::Duration;
 
+use devices::ic::requests::GuestError;
 use devices::ic::shutdown::ShutdownKind;
 use serde_json::Value;
 
@@ -130,6 +133,14 @@ fn every_error_is_what_its_schema_says() {
         ("removeDisk", Refusal::Disk(UnitError::Absent(place))),
         ("insertDisc", Refusal::Disk(UnitError::NotADrive(place))),
         ("ejectDisc", Refusal::Disk(UnitError::Absent(place))),
+        ("getValues", Refusal::Guest(GuestError::NotListening("hv_kvp_daemon"))),
+        ("setValue", Refusal::Guest(GuestError::TooLong { what: "It", max: 1, unit: "" })),
+        ("getAddresses", Refusal::NoGuestService("kvp")),
+        ("getAdapter", Refusal::Guest(GuestError::Nonsense("x".into()))),
+        ("freeze", Refusal::Guest(GuestError::NoAnswer(Duration::ZERO))),
+        ("thaw", Refusal::GuestPaused),
+        ("copyFile", Refusal::Source { path: "x".into(), source: ErrorKind::NotFound.into() }),
+        ("cancelCopy", Refusal::Guest(GuestError::Busy)),
     ] {
         let operations = operations(&document);
         let operation = operations.iter().find(|(.., operation)| operation["operationId"] == id).unwrap();
