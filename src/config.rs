@@ -97,7 +97,7 @@ pub struct Options {
     /// Enlightenments that the guest sees: names to add (+) or leave out (-) [default: default]
     #[arg(long, value_name = "LIST", help_heading = "Machine", allow_hyphen_values = true)]
     pub hyperv: Option<String>,
-    /// Devices on the bus: shutdown, heartbeat, timesync, loopback, or none [default: all but loopback]
+    /// Devices on the bus: shutdown, heartbeat, timesync, kvp, vss, fcopy, loopback, or none [default: all but loopback]
     #[arg(long, value_name = "LIST", help_heading = "Machine", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
     /// Add the loopback device, which sends a test driver its packets back

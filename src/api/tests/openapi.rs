@@ -126,7 +126,7 @@ fn every_error_is_what_its_schema_says() {
         ("hibernate", Refusal::Paused(kind)),
         ("addDevice", Refusal::Device(MachineError::UnknownDevice { name: "x".into() })),
         ("addDevice", Refusal::Device(MachineError::AlreadyThere("x".into()))),
-        ("addDevice", Refusal::Device(MachineError::Resources(std::io::ErrorKind::Other.into()))),
+        ("addDevice", Refusal::Device(MachineError::Resources(ErrorKind::Other.into()))),
         ("removeDevice", Refusal::Device(MachineError::NotThere("x".into()))),
         ("addDisk", Refusal::Disk(UnitError::Place(PlaceError::Full(0)))),
         ("addDvd", Refusal::Disk(UnitError::Place(PlaceError::Full(0)))),

@@ -7,6 +7,7 @@ mod agent;
 mod busman;
 mod cache;
 mod cpio;
+mod daemons;
 mod demo;
 mod disk;
 mod fio;

@@ -27,10 +27,10 @@ pub const TESTS: &[Test] = &[
 const HEARTBEAT: &str = "57164f39-9115-4e78-ab55-382f3bd5422d";
 
 /// A guest whose console does what it is told, and the clients of its machine's socket.
-struct Machine<'lab> {
-    vm: Vm<'lab>,
-    busman: PathBuf,
-    socket: PathBuf,
+pub(super) struct Machine<'lab> {
+    pub vm: Vm<'lab>,
+    pub busman: PathBuf,
+    pub socket: PathBuf,
 }
 
 impl<'lab> Machine<'lab> {
@@ -41,7 +41,7 @@ impl<'lab> Machine<'lab> {
         Ok(machine)
     }
 
-    fn start_guest(lab: &'lab mut Lab, guest: Guest) -> Result<Self> {
+    pub fn start_guest(lab: &'lab mut Lab, guest: Guest) -> Result<Self> {
         // A path that is short, where the machine runs; the lab's own folders may be too far down for a socket.
         let socket = PathBuf::from(format!("/tmp/busman-lab-{}.sock", std::process::id()));
         let busman = lab.busman.clone();
@@ -51,7 +51,7 @@ impl<'lab> Machine<'lab> {
     }
 
     /// Types a word for the guest's console, and waits until it is done.
-    fn tell(&mut self, words: &str) -> Result<()> {
+    pub fn tell(&mut self, words: &str) -> Result<()> {
         self.vm.tell(words)?;
         self.vm.expect("lab: ready")?;
         Ok(())
@@ -64,7 +64,7 @@ impl<'lab> Machine<'lab> {
         Ok(())
     }
 
-    fn run(&mut self, program: &Path, args: &[&str]) -> Result<Said> {
+    pub fn run(&mut self, program: &Path, args: &[&str]) -> Result<Said> {
         let number = self.vm.start_beside(program, args)?;
         self.vm.end_beside(number)
     }
@@ -76,7 +76,7 @@ impl<'lab> Machine<'lab> {
     }
 
     /// What `busman ctl` prints.
-    fn ctl(&mut self, words: &str) -> Result<String> {
+    pub fn ctl(&mut self, words: &str) -> Result<String> {
         let said = self.try_ctl(words)?;
         ensure!(said.code == 0, "busman ctl {words}: {}", said.errors.trim_end());
         Ok(said.output)
@@ -110,7 +110,7 @@ impl<'lab> Machine<'lab> {
         answer(&self.vm.end_beside(number)?)
     }
 
-    fn state(&mut self) -> Result<String> {
+    pub fn state(&mut self) -> Result<String> {
         Ok(text(self.ask("state")?.pointer("/state")))
     }
 

@@ -3,6 +3,7 @@
 mod api;
 mod boot;
 mod bus;
+mod guest;
 mod rings;
 mod services;
 mod storage;
@@ -41,6 +42,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "boot", tests: boot::TESTS, by_name: None },
     Family { name: "bus", tests: bus::TESTS, by_name: None },
     Family { name: "services", tests: services::TESTS, by_name: None },
+    Family { name: "guest", tests: guest::TESTS, by_name: None },
     Family { name: "rings", tests: rings::TESTS, by_name: None },
     Family { name: "api", tests: api::TESTS, by_name: None },
     Family { name: "storage", tests: storage::TESTS, by_name: Some(STORAGE) },
