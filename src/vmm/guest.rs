@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use devices::ic::fcopy::CopyRequest;
-use devices::ic::kvp::{KvpAnswer, KvpRequest, Pool};
+use devices::ic::kvp::{KvpAnswer, KvpRequest, Pair, Pool};
 use devices::ic::requests::GuestError;
 use devices::ic::vss::VssRequest;
 
@@ -28,10 +28,15 @@ impl ControlLoop<'_> {
             _ => {}
         }
         let patience = command.patience();
-        let all = command == GuestCommand::Addresses;
+        let wanted = match &command {
+            GuestCommand::Addresses => Wanted::Addresses,
+            GuestCommand::Get(_, key) => Wanted::Value(key.clone()),
+            _ => Wanted::Pairs,
+        };
         let request = match command {
             GuestCommand::Pairs(pool) => KvpRequest::Enumerate(pool),
-            GuestCommand::Get(pool, key) => KvpRequest::Get(pool, key),
+            // Linux has a message for one value, but its answer lacks the first four bytes.
+            GuestCommand::Get(pool, _) => KvpRequest::Enumerate(pool),
             GuestCommand::Set(pool, pair) => KvpRequest::Set(pool, pair),
             GuestCommand::Unset(pool, key) => KvpRequest::Delete(pool, key),
             GuestCommand::Addresses => KvpRequest::Enumerate(Pool::Auto),
@@ -53,14 +58,34 @@ impl ControlLoop<'_> {
         let Some(kvp) = &guest.kvp else { return reply.send(Err(Refusal::NoGuestService("kvp"))) };
         kvp.send(request, patience, move |outcome| {
             reply.send(match outcome {
-                Ok(KvpAnswer::Pairs(pairs)) if all => Ok(Answer::Addresses(Addresses::of(&pairs))),
-                Ok(KvpAnswer::Pairs(pairs)) => Ok(Answer::Pairs(pairs)),
+                Ok(KvpAnswer::Pairs(pairs)) => wanted.of(pairs),
                 Ok(KvpAnswer::Value(pair)) => Ok(Answer::Pair(pair)),
                 Ok(KvpAnswer::Ip(info)) => Ok(Answer::Ip(info)),
                 Ok(KvpAnswer::Done) => Ok(Answer::Done),
                 Err(error) => Err(Refusal::Guest(error)),
             });
         });
+    }
+}
+
+/// What is wanted of a pool's pairs.
+enum Wanted {
+    Pairs,
+    Value(String),
+    Addresses,
+}
+
+impl Wanted {
+    fn of(self, pairs: Vec<Pair>) -> Outcome {
+        match self {
+            Wanted::Pairs => Ok(Answer::Pairs(pairs)),
+            Wanted::Addresses => Ok(Answer::Addresses(Addresses::of(&pairs))),
+            Wanted::Value(key) => {
+                let pair = pairs.into_iter().find(|pair| pair.key == key);
+                pair.map(Answer::Pair)
+                    .ok_or(Refusal::Guest(GuestError::NotNow("The guest has no such value")))
+            }
+        }
     }
 }
 

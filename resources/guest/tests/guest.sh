@@ -43,9 +43,12 @@ task_unwritten() {
     [ ! -e "/tmp/written-$1" ]
 }
 
-# sum FILE; gone FILE
+# sum FILE; there FILE; gone FILE
 task_sum() {
     value sum "$(sha256sum <"$1" | cut -d ' ' -f 1)"
+}
+task_there() {
+    until_true 20 test -s "$1"
 }
 task_gone() {
     until_true 20 test ! -e "$1"

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use self::protocol::{CREATE_PATH, OVERWRITE, PIECE, StartMessage, WriteMessage, operation};
+use self::protocol::{CREATE_PATH, FcopyHeader, OVERWRITE, PIECE, StartMessage, WriteMessage, operation};
 pub use self::status::{CopyState, CopyStatus};
 use self::status::{Latest, Progress};
 use super::device::{IcDevice, Service};
@@ -177,20 +177,22 @@ impl Job {
     }
 
     fn enter(&mut self, phase: Phase, data: &[u8]) {
-        let mut message = WriteMessage::new_zeroed();
         let operation = match phase {
             Phase::Start => operation::START,
-            Phase::Write(offset, size) => {
-                (message.offset, message.size) = (offset.into(), size.into());
-                operation::WRITE
-            }
+            Phase::Write(..) => operation::WRITE,
             Phase::Complete => operation::COMPLETE,
             Phase::Cancel => operation::CANCEL,
         };
-        message.header.operation = operation.into();
-        message.data.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        let header = FcopyHeader { operation: operation.into(), service_ids: [[0; 16]; 2] };
+        self.message = if let Phase::Write(offset, size) = phase {
+            let mut message = WriteMessage::new_zeroed();
+            (message.header, message.offset, message.size) = (header, offset.into(), size.into());
+            message.data.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+            message.as_bytes().to_vec()
+        } else {
+            header.as_bytes().to_vec()
+        };
         self.phase = phase;
-        self.message = message.as_bytes().to_vec();
     }
 }
 

@@ -17,7 +17,8 @@ pub mod operation {
     pub const CANCEL: u32 = 3;
 }
 
-/// In front of every message, and all of completion and cancellation that counts (Linux `hv_fcopy_hdr`).
+/// In front of every message, and all there is of completion and cancellation (Linux `hv_fcopy_hdr`): of those, Linux
+/// hands its daemon the whole packet, and the daemon ends when that is longer than a [`WriteMessage`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub struct FcopyHeader {
@@ -58,7 +59,7 @@ const _: () = assert!(size_of::<StartMessage>() == 1088);
 /// Bytes of a piece.
 pub const PIECE: usize = 6 << 10;
 
-/// A piece of a file; also the form in which Linux expects all that is no start.
+/// A piece of a file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub struct WriteMessage {

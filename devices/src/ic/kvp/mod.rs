@@ -99,7 +99,7 @@ pub struct Pair {
 /// What a guest can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvpRequest {
-    /// For the value of a key.
+    /// For the value of a key. Linux' answer lacks the value's first four bytes: ask it for all pairs instead.
     Get(Pool, String),
     /// To keep a value.
     Set(Pool, Pair),

@@ -151,7 +151,7 @@ fn values(lab: &mut Lab) -> Result<()> {
     ensure!(find(&pairs, "role").as_deref() == Some("database"), "the values are {pairs}");
     ensure!(find(&pairs, "größe").as_deref() == Some("5 m²"), "the values are {pairs}");
     machine.guest(&["unset", "role"])?;
-    machine.guest_refuses(&["get", "role"], "there is no such item")?;
+    machine.guest_refuses(&["get", "role"], "The guest has no such value")?;
     machine.guest_refuses(&["unset", "role"], "there is no such item")?;
     machine.guest_refuses(&["set", "key", &"v".repeat(1024)], "The value is too long: it may have 1023")?;
     machine.end()
@@ -237,11 +237,14 @@ fn cancel(lab: &mut Lab) -> Result<()> {
         machine.vm.run_for(Duration::from_millis(100))?;
     }
     machine.guest_refuses(&["copy", &path, "/tmp/other"], "A file is being copied already")?;
+    machine.tell("there /tmp/big")?;
     machine.guest(&["copy-cancel"])?;
     let said = machine.vm.end_beside(copying)?;
     ensure!(said.errors.contains("The copy was cancelled"), "the cancelled copy says {:?}", said.errors);
     machine.tell("gone /tmp/big")?;
     machine.guest_refuses(&["copy-cancel"], "No file is being copied")?;
+    let status = machine.guest_json(&["copy-status"])?;
+    ensure!(status.get("copied").and_then(Value::as_u64) > Some(0), "nothing was copied: {status}");
 
     let copying = machine.vm.start_beside(&busman, &words)?;
     machine.vm.run_for(Duration::from_secs(1))?;
