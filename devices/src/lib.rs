@@ -13,7 +13,7 @@
 //! | [`vmbus`] | the bus |
 //! | [`disk`] | disk images and the I/O engine |
 //! | [`storage`] | SCSI controllers and their units |
-//! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
+//! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation, and those that users ask guests with |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
