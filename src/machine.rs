@@ -287,9 +287,10 @@ impl Machine {
     /// Takes a device from the bus by its name.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it is not there, or is a controller that still has disks.
     pub fn remove(&mut self, name: &str) -> Result<(), MachineError> {
         let id = self.bus.find(name).ok_or_else(|| MachineError::NotThere(name.to_owned()))?;
+        self.disks.release_controller(name)?;
         self.bus.remove(id);
         match name {
             "shutdown" => self.shutdown = None,
@@ -298,7 +299,7 @@ impl Machine {
             "vss" => self.guest.vss = None,
             "fcopy" => self.guest.fcopy = None,
             "loopback" => self.loopback = None,
-            _ => self.disks.forget_controller(name),
+            _ => {}
         }
         Ok(())
     }
