@@ -30,7 +30,7 @@ fn start(handle: &FcopyHandle, request: CopyRequest) -> Outcome {
 }
 
 /// A guest that has negotiated, and the start of a first copy.
-fn started(bytes: Vec<u8>) -> (TestGuest, TestChannel, FcopyHandle, Outcome) {
+fn started(bytes: &[u8]) -> (TestGuest, TestChannel, FcopyHandle, Outcome) {
     let (device, handle) = Fcopy::device().unwrap();
     let (guest, mut channel) = open::<Fcopy>(device);
     let refused = start(&handle, request(Vec::new())).recv().unwrap().unwrap_err();
@@ -40,7 +40,7 @@ fn started(bytes: Vec<u8>) -> (TestGuest, TestChannel, FcopyHandle, Outcome) {
     let mut outcome = None;
     let copy = std::cell::RefCell::new(&mut outcome);
     soon(|| {
-        let outcome = start(&handle, request(bytes.clone()));
+        let outcome = start(&handle, request(bytes.to_vec()));
         let refused = outcome.try_recv().is_ok();
         **copy.borrow_mut() = Some(outcome);
         !refused
@@ -80,7 +80,7 @@ fn bytes(len: usize) -> Vec<u8> {
 #[test]
 fn every_size_of_file_arrives_whole() {
     for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
-        let (_guest, mut channel, handle, outcome) = started(bytes(len));
+        let (_guest, mut channel, handle, outcome) = started(&bytes(len));
         let (header, body) = expect(&mut channel, operation::START);
         let message = StartMessage::read_from_bytes(&body).unwrap();
         assert_eq!((message.size.get(), message.flags.get()), (len as u64, 0));
@@ -105,7 +105,7 @@ fn every_size_of_file_arrives_whole() {
 
 #[test]
 fn a_file_that_is_there_already_is_not_removed() {
-    let (_guest, mut channel, handle, outcome) = started(bytes(9));
+    let (_guest, mut channel, handle, outcome) = started(&bytes(9));
     say(&mut channel, operation::START, status::ALREADY_EXISTS);
     let error = outcome.recv().unwrap().unwrap_err();
     assert_eq!(error.to_string(), "The guest refuses: the file exists already (status 0x80070050)");
@@ -121,7 +121,7 @@ fn a_file_that_is_there_already_is_not_removed() {
 
 #[test]
 fn a_guest_whose_disk_is_full_removes_the_piece_that_it_has() {
-    let (_guest, mut channel, handle, outcome) = started(bytes(2 * PIECE));
+    let (_guest, mut channel, handle, outcome) = started(&bytes(2 * PIECE));
     say(&mut channel, operation::START, 0);
     assert!(outcome.recv().unwrap().is_ok());
     say(&mut channel, operation::WRITE, 0);
@@ -135,7 +135,7 @@ fn a_guest_whose_disk_is_full_removes_the_piece_that_it_has() {
 
 #[test]
 fn a_file_that_becomes_shorter_is_not_copied() {
-    let (_guest, mut channel, handle, outcome) = started(Vec::new());
+    let (_guest, mut channel, handle, outcome) = started(&[]);
     say(&mut channel, operation::START, 0);
     say(&mut channel, operation::COMPLETE, 0);
     assert!(outcome.recv().unwrap().is_ok());
@@ -151,7 +151,7 @@ fn a_file_that_becomes_shorter_is_not_copied() {
 
 #[test]
 fn a_copy_is_cancelled_even_if_the_guest_is_silent() {
-    let (_guest, mut channel, handle, outcome) = started(bytes(3 * PIECE));
+    let (_guest, mut channel, handle, outcome) = started(&bytes(3 * PIECE));
     say(&mut channel, operation::START, 0);
     assert!(outcome.recv().unwrap().is_ok());
     let other = start(&handle, request(bytes(1))).recv().unwrap().unwrap_err();
@@ -177,7 +177,7 @@ fn a_copy_is_cancelled_even_if_the_guest_is_silent() {
 #[test]
 fn a_copy_that_is_cancelled_before_the_guest_has_started_is_undone_only_if_it_does() {
     for (status, undone) in [(0, true), (status::ALREADY_EXISTS, false)] {
-        let (_guest, mut channel, handle, _outcome) = started(bytes(1));
+        let (_guest, mut channel, handle, _outcome) = started(&bytes(1));
         let (header, body) = expect(&mut channel, operation::START);
         handle.cancel().unwrap();
         answer(&mut channel, header, status, &body);
@@ -191,7 +191,7 @@ fn a_copy_that_is_cancelled_before_the_guest_has_started_is_undone_only_if_it_do
 
 #[test]
 fn a_copy_fails_when_the_driver_goes_away() {
-    let (mut guest, mut channel, handle, outcome) = started(bytes(3 * PIECE));
+    let (mut guest, mut channel, handle, outcome) = started(&bytes(3 * PIECE));
     say(&mut channel, operation::START, 0);
     assert!(outcome.recv().unwrap().is_ok());
     say(&mut channel, operation::WRITE, 0);
@@ -202,7 +202,7 @@ fn a_copy_fails_when_the_driver_goes_away() {
 
 #[test]
 fn linux_daemon_lives_on_after_a_file_was_complete_or_cancelled() {
-    let (_guest, mut channel, handle, outcome) = started(Vec::new());
+    let (_guest, mut channel, handle, outcome) = started(&[]);
     say(&mut channel, operation::START, 0);
     assert!(outcome.recv().unwrap().is_ok());
     // It is given these messages with their headers, and ends when there is more than a piece of a file.

@@ -10,6 +10,7 @@ use super::api::Machine;
 use super::{Test, check_warnings};
 use crate::disk::Disk;
 use crate::lab::Lab;
+use crate::vmm::Guest;
 use crate::wire::Said;
 use crate::{daemons, storage};
 
@@ -79,7 +80,7 @@ impl Machine<'_> {
 
 fn start<'lab>(lab: &'lab mut Lab, disk: Option<&Disk>) -> Result<Machine<'lab>> {
     let guest = daemons::guest(lab)?;
-    let guest = disk.map_or(guest.clone(), |disk| guest.disk(disk));
+    let guest = disk.into_iter().fold(guest, Guest::disk);
     let mut machine = Machine::start_guest(lab, guest)?;
     machine.vm.expect("lab: ready")?;
     Ok(machine)
