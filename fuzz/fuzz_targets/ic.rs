@@ -43,7 +43,9 @@ fuzz_target!(|bytes: &[u8]| {
             let (device, handle) = Kvp::device().expect("a device");
             run(device, input, |input, outcome| {
                 let patience = if input.byte() % 8 == 0 { Duration::ZERO } else { LONG };
-                handle.send(kvp(input), patience, move |_| drop(outcome.fetch_add(1, Ordering::Relaxed)));
+                handle.send(kvp(input), patience, move |_| {
+                    outcome.fetch_add(1, Ordering::Relaxed);
+                });
             });
         }
         1 => {
@@ -52,7 +54,9 @@ fuzz_target!(|bytes: &[u8]| {
                 let request = [VssRequest::Check, VssRequest::Freeze, VssRequest::Thaw];
                 let (request, short) = (request[usize::from(input.byte() % 3)], input.byte() % 8 == 0);
                 let patience = if short { Duration::ZERO } else { LONG };
-                handle.send(request, patience, move |_| drop(outcome.fetch_add(1, Ordering::Relaxed)));
+                handle.send(request, patience, move |_| {
+                    outcome.fetch_add(1, Ordering::Relaxed);
+                });
             });
         }
         _ => {
@@ -69,7 +73,9 @@ fuzz_target!(|bytes: &[u8]| {
                     overwrite: false,
                     create_path: false,
                 };
-                handle.start(request, move |_| drop(outcome.fetch_add(1, Ordering::Relaxed)));
+                handle.start(request, move |_| {
+                    outcome.fetch_add(1, Ordering::Relaxed);
+                });
             });
         }
     }

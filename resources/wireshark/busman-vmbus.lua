@@ -52,6 +52,12 @@ local ic_types = {
     [5] = "VSS",
     [7] = "FILE_COPY",
 }
+local kvp_operations = { [0] = "get", "set", "delete", "enumerate", "get addresses", "set addresses" }
+local kvp_pools = { [0] = "external", "guest", "auto", "auto-external" }
+local vss_operations = {
+    [0] = "create", "delete", "check hot backup", "get direct-mapped disks", "backup complete", "freeze", "thaw", "auto recover",
+}
+local fcopy_operations = { [0] = "start", "write", "complete", "cancel" }
 local application_states = { [0] = "unknown", [1] = "healthy", [2] = "critical", [3] = "stopped" }
 local sync_kinds = { [1] = "set the clock", [2] = "sample" }
 
@@ -190,6 +196,13 @@ field("uint64", "ic.time.round_trip", "Round trip time (unused)")
 field("uint8", "ic.time.flags", "Flags", base.DEC, sync_kinds)
 field("uint8", "ic.time.leap", "Leap flags", base.HEX)
 field("uint8", "ic.time.stratum", "Stratum")
+field("uint8", "ic.kvp.operation", "Operation", base.DEC, kvp_operations)
+field("uint8", "ic.kvp.pool", "Pool", base.DEC, kvp_pools)
+field("uint32", "ic.kvp.index", "Index")
+field("uint8", "ic.vss.operation", "Operation", base.DEC, vss_operations)
+field("uint32", "ic.fcopy.operation", "Operation", base.DEC, fcopy_operations)
+field("uint64", "ic.fcopy.offset", "Offset")
+field("uint32", "ic.fcopy.size", "Bytes")
 field("bytes", "ic.body", "Body")
 
 field("uint32", "loopback.operation", "Operation", base.DEC, loopback_operations)
@@ -747,7 +760,37 @@ local function ic_time_sync(r, header)
     return sync_kinds[flags] or "flags " .. text(flags)
 end
 
-local ic_bodies = { [0] = ic_negotiate, [1] = ic_heartbeat, [3] = ic_shutdown, [4] = ic_time_sync }
+local function ic_kvp(r)
+    local operation, pool = r:number("ic.kvp.operation", 1), r:number("ic.kvp.pool", 1)
+    local what = kvp_operations[operation] or "operation " .. text(operation)
+    if operation == 3 then
+        r:show("reserved", 2)
+        what = what .. " " .. text(r:number("ic.kvp.index", 4))
+    end
+    return string.format("%s, pool %s", what, kvp_pools[pool] or text(pool))
+end
+
+local function ic_vss(r)
+    local operation = r:number("ic.vss.operation", 1)
+    return vss_operations[operation] or "operation " .. text(operation)
+end
+
+local function ic_fcopy(r)
+    local operation = r:number("ic.fcopy.operation", 4)
+    local what = fcopy_operations[operation] or "operation " .. text(operation)
+    if operation ~= 1 then
+        return what
+    end
+    r:show("reserved", 36)
+    local range = r:show("ic.fcopy.offset", 8)
+    local size = r:number("ic.fcopy.size", 4)
+    return string.format("%s %s bytes at %s", what, text(size), range and tostring(range:le_uint64()) or "?")
+end
+
+local ic_bodies = {
+    [0] = ic_negotiate, [1] = ic_heartbeat, [2] = ic_kvp, [3] = ic_shutdown, [4] = ic_time_sync, [5] = ic_vss,
+    [7] = ic_fcopy,
+}
 
 local function dissect_ic(r)
     local tree = r.tree:add(vmbus, r.buffer(r.at), "Integration service")

@@ -164,7 +164,11 @@ fn follow(client: &mut Client, mut answer: Answer) -> Result<Answer, CtlError> {
             CopyState::Cancelled => return Err(CtlError::Cancelled),
         }
         if interrupted.load(Ordering::Relaxed) {
-            ask(client, &Command::CopyCancel)?;
+            match ask(client, &Command::CopyCancel) {
+                // It has ended meanwhile.
+                Err(CtlError::Refused(_)) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
         } else {
             thread::sleep(LOOK);
         }

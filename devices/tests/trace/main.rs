@@ -14,7 +14,7 @@ use devices::ic::timesync::TimeSync;
 use devices::loopback::{Loopback, protocol as loopback};
 use devices::vmbus::channel::OfferFlags;
 use devices::vmbus::protocol::{self, ChannelName, FeatureFlags, Version, message_type};
-use devices::vmbus::ring::protocol::{PacketType, TransferPageRange};
+use devices::vmbus::ring::protocol::{PacketType, PipeHeader, TransferPageRange};
 use devices::vmbus::ring::{PacketOut, gpa_direct_extension, transfer_page_extension};
 use devices::vmbus::trace::TracedPackets;
 use zerocopy::{FromZeros, IntoBytes};
@@ -241,6 +241,38 @@ fn services_requests_are_shown_in_words() {
 
 #[test]
 #[ignore = "needs tshark: apt-get install tshark"]
+fn what_a_guest_is_asked_is_shown_in_words() {
+    let write =
+        [&[1, 0, 0, 0][..], &[0; 36], &[0, 24, 0, 0, 0, 0, 0, 0], &[5, 0, 0, 0, 104, 97, 108, 108, 111]];
+    let bodies: [(u8, Vec<u8>); 4] = [
+        (2, vec![3, 2, 0, 0, 7, 0, 0, 0]),
+        (2, vec![5, 1, 0, 0]),
+        (5, vec![6, 0, 0, 0, 0, 0, 0, 0]),
+        (7, write.concat()),
+    ];
+    let traced = Traced::new(TracedPackets::All, |guest, _| {
+        guest.bus.add(Echo(HEARTBEAT, OfferFlags::NAMED_PIPE_MODE)).unwrap();
+        let offer = guest.connect_to(HEARTBEAT);
+        let mut channel = guest.open(&offer, 8, 8);
+        for (kind, body) in &bodies {
+            let header = [3, 0, 0, 0, *kind, 0, 4, 0, 0, 0, body.len() as u8, 0, 0, 0, 0, 0, 0, 3, 0, 0];
+            let pipe = PipeHeader::data((header.len() + body.len()) as u32);
+            channel.send(&PacketOut::in_band(0, &[pipe.as_bytes(), &header, body]));
+            channel.receive(|_| ());
+        }
+    });
+    let info = traced.info("vmbus.kind == 1 && vmbus.direction == 0").join("\n");
+    let words = [
+        "KVP request: enumerate 7, pool auto",
+        "KVP request: set addresses, pool guest",
+        "VSS request: thaw",
+        "FILE_COPY request: write 5 bytes at 6144",
+    ];
+    assert_has(&info, &words);
+}
+
+#[test]
+#[ignore = "needs tshark: apt-get install tshark"]
 fn the_loopback_devices_operations_have_names() {
     let traced = Traced::new(TracedPackets::All, |guest, _| {
         guest.bus.add(Loopback::device().0).unwrap();
@@ -279,7 +311,7 @@ fn garbage_breaks_nothing_in_the_dissector() {
         for _ in 0..300 {
             let (extension, payload) = (garbage.bytes(64), garbage.bytes(120));
             // A pipe header and the start of a service's message in front of half of them.
-            let kind = garbage.byte(6);
+            let kind = garbage.byte(8);
             let service = [1, 0, 0, 0, 90, 0, 0, 0, 3, 0, 0, 0, kind, 0, 3, 0, 0, 0, 64, 0];
             let start = if garbage.number(2) == 0 { &service[..] } else { &[] };
             let packet = PacketOut {
