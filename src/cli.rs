@@ -24,6 +24,9 @@ Examples:
   With a disk, and a DVD drive with a disc:
     busman run --config guest.toml --disk win.vhdx,cache=none --dvd setup.iso
 
+  Boot what is on a disk, with UEFI firmware (MSVM.fd of microsoft/mu_msvm):
+    busman run --firmware MSVM.fd --disk win.vhdx --cpus 4 --memory 8G
+
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
 
@@ -123,6 +126,7 @@ pub fn completions(shell: Shell, out: &mut dyn Write) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::uefi::Console;
     use crate::size::{FileSize, MemorySize};
     use clap::error::ErrorKind;
 
@@ -145,7 +149,8 @@ mod tests {
     #[test]
     fn options_are_understood() {
         let options = options(
-            "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
+            "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
+             --no-front-page --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
              --devices shutdown,heartbeat --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
              --trace-packets all --trace-limit 1G",
         );
@@ -153,6 +158,10 @@ mod tests {
             kernel: Some("k".into()),
             initrd: Some("i".into()),
             cmdline: Some("-quiet".into()),
+            firmware: Some("f".into()),
+            firmware_console: Some(Console::Screen),
+            no_front_page: true,
+            uuid: "00112233-4455-6677-8899-aabbccddeeff".parse().ok(),
             cpus: Some(4),
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),

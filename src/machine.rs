@@ -23,8 +23,9 @@ use kvm_ioctls::VmFd;
 use thiserror::Error;
 
 use crate::boot::acpi::{self, AcpiError};
-use crate::boot::{BootError, BootSource, Entry, linux};
-use crate::config::{Config, DEVICES};
+use crate::boot::processor::{self, Msr};
+use crate::boot::{BootError, Entry, linux, uefi};
+use crate::config::{Boot, Config, DEVICES};
 use crate::disks::{Disks, UnitError};
 use crate::events::EventSender;
 use crate::hv::clock::KvmClock;
@@ -81,7 +82,10 @@ pub enum MachineError {
     /// `--hyperv` names what is not there.
     #[error(transparent)]
     Feature(#[from] FeatureError),
-    /// The kernel cannot be loaded.
+    /// `--hyperv` leaves out what the firmware stands on.
+    #[error("The firmware needs the Hyper-V feature {0:?}: do not leave it out with --hyperv")]
+    FirmwareNeeds(&'static str),
+    /// The kernel or the firmware cannot be loaded.
     #[error(transparent)]
     Boot(#[from] BootError),
     /// The ACPI tables cannot be written.
@@ -177,7 +181,7 @@ impl Machine {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
         let partition = Partition::new(&ram, config.cpus, &features)?;
-        let entry = load(&ram, config)?;
+        let start = load(&ram, config, &features, partition.address_bits)?;
 
         let mut ports = PortBus::new();
         let serial = platform::add(&mut ports, &partition, events, console)?;
@@ -191,7 +195,7 @@ impl Machine {
         let vm = partition.vm;
         let mut processors = Vec::new();
         for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {
-            prepare(&vcpu, vp, &entry)?;
+            prepare(&vcpu, vp, &start)?;
             let handler = ExitHandler {
                 vp,
                 ports: Arc::clone(&ports),
@@ -329,19 +333,42 @@ impl Drop for Machine {
     }
 }
 
-/// The registers with which a virtual processor starts; all but the first wait for it.
-fn prepare(vcpu: &kvm_ioctls::VcpuFd, vp: u32, entry: &Entry) -> Result<(), HostError> {
-    vcpu::set_platform_msrs(vcpu)?;
-    if vp == 0 { vcpu::set_entry(vcpu, entry) } else { Ok(()) }
+/// What the firmware uses of Hyper-V, beyond what every machine has.
+const FIRMWARE_NEEDS: [&str; 2] = ["time", "stimer"];
+
+/// How the virtual processors start.
+struct Start {
+    /// The first one; the others wait for it.
+    entry: Entry,
+    /// All of them.
+    msrs: Vec<Msr>,
 }
 
-/// The kernel and the tables, in RAM.
-fn load(ram: &GuestRam, config: &Config) -> Result<Entry, MachineError> {
-    acpi::write(ram, &acpi::Machine { cpus: config.cpus, memory: config.memory })?;
-    let source = BootSource {
-        kernel: config.kernel.clone(),
-        initrd: config.initrd.clone(),
-        cmdline: config.cmdline.clone(),
-    };
-    Ok(linux::load(ram, &source)?)
+/// The registers with which a virtual processor starts.
+fn prepare(vcpu: &kvm_ioctls::VcpuFd, vp: u32, start: &Start) -> Result<(), HostError> {
+    vcpu::set_msrs(vcpu, &start.msrs)?;
+    if vp == 0 { vcpu::set_entry(vcpu, &start.entry) } else { Ok(()) }
+}
+
+/// What the guest starts with, in RAM: the kernel and the tables, or the firmware.
+fn load(
+    ram: &GuestRam,
+    config: &Config,
+    features: &HypervFeatures,
+    address_bits: u8,
+) -> Result<Start, MachineError> {
+    let &Config { cpus, memory, .. } = config;
+    match &config.boot {
+        Boot::Kernel(source) => {
+            acpi::write(ram, &acpi::Machine { cpus, memory })?;
+            Ok(Start { entry: linux::load(ram, source)?, msrs: processor::for_kernel() })
+        }
+        Boot::Firmware(source) => {
+            if let Some(missing) = FIRMWARE_NEEDS.into_iter().find(|name| !features.has(name)) {
+                return Err(MachineError::FirmwareNeeds(missing));
+            }
+            let entry = uefi::load(ram, source, &uefi::Machine { cpus, memory })?;
+            Ok(Start { entry, msrs: processor::for_firmware(memory, address_bits) })
+        }
+    }
 }
