@@ -3,6 +3,7 @@
 mod api;
 mod boot;
 mod bus;
+mod platform;
 mod rings;
 mod services;
 mod storage;
@@ -39,6 +40,7 @@ const STORAGE: &str =
 /// All families.
 pub const FAMILIES: &[Family] = &[
     Family { name: "boot", tests: boot::TESTS, by_name: None },
+    Family { name: "platform", tests: platform::TESTS, by_name: None },
     Family { name: "bus", tests: bus::TESTS, by_name: None },
     Family { name: "services", tests: services::TESTS, by_name: None },
     Family { name: "rings", tests: rings::TESTS, by_name: None },
