@@ -6,6 +6,7 @@
 //! configuration.
 
 mod platform;
+mod start;
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -22,10 +23,9 @@ use devices::vmbus::synic::Synic;
 use kvm_ioctls::VmFd;
 use thiserror::Error;
 
-use crate::boot::acpi::{self, AcpiError};
-use crate::boot::processor::{self, Msr};
-use crate::boot::{BootError, Entry, linux, uefi};
-use crate::config::{Boot, Config, DEVICES};
+use crate::boot::BootError;
+use crate::boot::acpi::AcpiError;
+use crate::config::{Config, DEVICES};
 use crate::disks::{Disks, UnitError};
 use crate::events::EventSender;
 use crate::hv::clock::KvmClock;
@@ -37,8 +37,9 @@ use crate::hv::kick::Kick;
 use crate::hv::kvm::{HostError, Partition};
 use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
-use crate::hv::vcpu::{self, VcpuThread};
+use crate::hv::vcpu::VcpuThread;
 use crate::memory::{self, MemoryError};
+use start::Start;
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl Machine {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
         let partition = Partition::new(&ram, config.cpus, &features)?;
-        let start = load(&ram, config, &features, partition.address_bits)?;
+        let start = Start::load(&ram, config, &features, partition.address_bits)?;
 
         let mut ports = PortBus::new();
         let serial = platform::add(&mut ports, &partition, events, console)?;
@@ -195,7 +196,7 @@ impl Machine {
         let vm = partition.vm;
         let mut processors = Vec::new();
         for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {
-            prepare(&vcpu, vp, &start)?;
+            start.prepare(&vcpu, vp)?;
             let handler = ExitHandler {
                 vp,
                 ports: Arc::clone(&ports),
@@ -330,45 +331,5 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// What the firmware uses of Hyper-V, beyond what every machine has.
-const FIRMWARE_NEEDS: [&str; 2] = ["time", "stimer"];
-
-/// How the virtual processors start.
-struct Start {
-    /// The first one; the others wait for it.
-    entry: Entry,
-    /// All of them.
-    msrs: Vec<Msr>,
-}
-
-/// The registers with which a virtual processor starts.
-fn prepare(vcpu: &kvm_ioctls::VcpuFd, vp: u32, start: &Start) -> Result<(), HostError> {
-    vcpu::set_msrs(vcpu, &start.msrs)?;
-    if vp == 0 { vcpu::set_entry(vcpu, &start.entry) } else { Ok(()) }
-}
-
-/// What the guest starts with, in RAM: the kernel and the tables, or the firmware.
-fn load(
-    ram: &GuestRam,
-    config: &Config,
-    features: &HypervFeatures,
-    address_bits: u8,
-) -> Result<Start, MachineError> {
-    let &Config { cpus, memory, .. } = config;
-    match &config.boot {
-        Boot::Kernel(source) => {
-            acpi::write(ram, &acpi::Machine { cpus, memory })?;
-            Ok(Start { entry: linux::load(ram, source)?, msrs: processor::for_kernel() })
-        }
-        Boot::Firmware(source) => {
-            if let Some(missing) = FIRMWARE_NEEDS.into_iter().find(|name| !features.has(name)) {
-                return Err(MachineError::FirmwareNeeds(missing));
-            }
-            let entry = uefi::load(ram, source, &uefi::Machine { cpus, memory })?;
-            Ok(Start { entry, msrs: processor::for_firmware(memory, address_bits) })
-        }
     }
 }

@@ -93,7 +93,7 @@ impl Blob {
     }
 
     fn memory_map(&mut self, at: u64, length: u64) {
-        check!(length % 24 == 0 && length / 24 <= 8, "the memory map has {length} bytes");
+        check!(length.is_multiple_of(24) && length / 24 <= 8, "the memory map has {length} bytes");
         for entry in 0..length / 24 {
             let [base, size, flags] = read::<[u64; 3]>(at + entry * 24);
             check!(

@@ -22,7 +22,7 @@ pub fn check(blob: &Blob) {
     let pattern = |address: u64| address ^ 0x5a5a_0000_1234_5678;
     let places = |&(start, end): &(u64, u64)| {
         let start = start.max(FREE);
-        [start, start + (end - start) / 2 & !7, end - 8]
+        [start, (start + (end - start) / 2) & !7, end - 8]
     };
     for address in blob.ram().iter().flat_map(places) {
         write(address, pattern(address));
