@@ -271,15 +271,16 @@ impl Machine {
     /// Takes a device from the bus by its name.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it is not there, or is a controller that still has disks.
     pub fn remove(&mut self, name: &str) -> Result<(), MachineError> {
         let id = self.bus.find(name).ok_or_else(|| MachineError::NotThere(name.to_owned()))?;
+        self.disks.release_controller(name)?;
         self.bus.remove(id);
         match name {
             "shutdown" => self.shutdown = None,
             "heartbeat" => self.heartbeat = None,
             "loopback" => self.loopback = None,
-            _ => self.disks.forget_controller(name),
+            _ => {}
         }
         Ok(())
     }
