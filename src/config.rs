@@ -60,6 +60,17 @@ pub struct Config {
     pub disks: Vec<UnitConfig>,
     /// Where to record the bus, if it is to be recorded.
     pub trace: Option<Trace>,
+    /// The file of the firmware's variables.
+    #[serde(serialize_with = "path_as_text")]
+    pub nvram: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether the machine starts with firmware, and has what firmware finds of the host.
+    #[must_use]
+    pub fn has_firmware(&self) -> bool {
+        self.nvram.is_some()
+    }
 }
 
 /// A recording of the bus.
@@ -88,6 +99,9 @@ pub struct Options {
     /// Command line for the kernel [default: console=ttyS0]
     #[arg(long, value_name = "TEXT", help_heading = "Guest", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
+    /// File of the firmware's variables, made if there is none [default: they are lost at the end]
+    #[arg(long, value_name = "FILE.nvram", help_heading = "Guest")]
+    pub nvram: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub cpus: Option<u32>,
@@ -155,6 +169,9 @@ pub enum ConfigError {
     /// Nothing to boot.
     #[error("No kernel given: name one with --kernel FILE, or as kernel = \"FILE\" in a config file")]
     NoKernel,
+    /// Variables of a firmware that is not there.
+    #[error("--nvram is about the variables of UEFI firmware, and this machine boots a kernel without any")]
+    NoFirmware,
     /// A machine without processors.
     #[error("A machine needs at least one CPU; --cpus is 0")]
     NoCpus,
@@ -213,8 +230,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, report, api_socket, trace, .. } = &mut options;
-        for file in [kernel, initrd, report, api_socket, trace].into_iter().flatten() {
+        let Options { kernel, initrd, report, api_socket, trace, nvram, .. } = &mut options;
+        for file in [kernel, initrd, report, api_socket, trace, nvram].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         for disk in &mut options.disks {
@@ -248,6 +265,7 @@ impl Options {
             trace: self.trace.or(other.trace),
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
+            nvram: self.nvram.or(other.nvram),
         }
     }
 
@@ -285,6 +303,7 @@ impl Options {
             devices: check_devices(self.devices, self.loopback)?,
             disks: place(self.disks, self.dvds)?,
             trace,
+            nvram: check_nvram(self.nvram, false)?,
         })
     }
 }
@@ -319,6 +338,16 @@ fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoDirectory { what, path: path.to_owned() }) }
+}
+
+/// The file may not be there yet, its directory has to.
+fn check_nvram(nvram: Option<PathBuf>, firmware: bool) -> Result<Option<PathBuf>, ConfigError> {
+    match nvram {
+        Some(_) if !firmware => Err(ConfigError::NoFirmware),
+        Some(path) if path.exists() => check_file("nvram", &path).map(|()| Some(path)),
+        Some(path) => check_directory_of("NVRAM file", &path).map(|()| Some(path)),
+        None => Ok(None),
+    }
 }
 
 fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {

@@ -173,3 +173,16 @@ fn a_configuration_has_a_form_in_json() {
     assert_eq!(json["trace"], serde_json::json!({"file": "t", "packets": ["heartbeat"], "limit": 256 << 20}));
     assert_eq!((&json["initrd"], &json["cpus"]), (&serde_json::Value::Null, &1.into()));
 }
+
+#[test]
+fn variables_go_with_firmware_and_their_file_may_be_new() {
+    let (directory, options) = machine();
+    let path = |name: &str| Some(directory.as_path().join(name));
+    let error = Options { nvram: path("vm.nvram"), ..options }.check().unwrap_err();
+    assert!(matches!(error, ConfigError::NoFirmware), "{error}");
+    assert_eq!(check_nvram(None, true).unwrap(), None);
+    assert_eq!(check_nvram(path("vm.nvram"), true).unwrap(), path("vm.nvram"));
+    assert_eq!(check_nvram(path("vmlinuz"), true).unwrap(), path("vmlinuz"));
+    assert!(matches!(check_nvram(path("no/vm.nvram"), true), Err(ConfigError::NoDirectory { .. })));
+    assert!(matches!(check_nvram(path(""), true), Err(ConfigError::NotAFile { .. })));
+}

@@ -5,6 +5,7 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+pub mod firmware;
 mod platform;
 
 use std::fmt::{self, Debug};
@@ -38,6 +39,9 @@ use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::{self, VcpuThread};
 use crate::memory::{self, MemoryError};
+
+use self::firmware::{Firmware, FirmwareDevices};
+use self::platform::Registers;
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
 #[derive(Debug)]
@@ -144,6 +148,8 @@ pub struct Machine {
     pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
     pub gate: Arc<Gate>,
+    /// What its firmware finds of the host, if it has one.
+    pub firmware: Option<FirmwareDevices>,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
     processors: Vec<Processor>,
@@ -165,7 +171,8 @@ impl Debug for Machine {
 }
 
 impl Machine {
-    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`.
+    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With `firmware` it
+    /// has what a firmware finds of the host.
     ///
     /// # Errors
     /// A sentence for the user: which of the things asked for cannot be had.
@@ -173,6 +180,7 @@ impl Machine {
         config: &Config,
         events: &EventSender,
         console: Box<dyn SerialOutput>,
+        firmware: Option<&mut Firmware>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -180,7 +188,8 @@ impl Machine {
         let entry = load(&ram, config)?;
 
         let mut ports = PortBus::new();
-        let serial = platform::add(&mut ports, &partition, events, console)?;
+        let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
+        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
@@ -215,6 +224,7 @@ impl Machine {
             loopback: None,
             disks: Disks::new(config.cpus),
             gate,
+            firmware,
             serial,
             vm,
             processors,

@@ -78,26 +78,34 @@ impl Watchdog {
         }
         let kept = self.config & CAUSED_RESET & !value;
         self.config = value & !CAUSED_RESET | kept;
-        let runs = self.config & RUNNING == RUNNING;
-        if runs && self.count == 0 {
+        if self.config & RUNNING == RUNNING && self.count == 0 {
             guest_warn!("The guest starts a watchdog with a count of 0: it does not run");
         }
+        self.start();
+    }
+
+    fn start(&mut self) {
+        let runs = self.config & RUNNING == RUNNING;
         let after = Duration::from_secs(u64::from(self.count) * u64::from(RESOLUTION));
         self.alarm.set((runs && !after.is_zero()).then_some(after));
     }
 
-    /// The alarm rang. Whether the guest has failed: it may have stopped the watchdog at the last moment.
-    pub fn rang(&mut self) -> bool {
-        let runs = self.config & RUNNING == RUNNING;
-        if runs {
+    /// The alarm rang. Whether the guest has failed: it may have stopped the watchdog at the last moment, and one
+    /// that could not run (`running`) gets its time again. The alarm is set or silent after this.
+    pub fn rang(&mut self, running: bool) -> bool {
+        if !running {
+            self.excuse();
+        } else if self.config & RUNNING == RUNNING {
             self.config &= !RUNNING;
+            self.alarm.set(None);
+            return true;
         }
-        runs
+        false
     }
 
-    /// The alarm rang, but the guest could not have prevented it: it gets its time again.
+    /// The guest could not run for a while: a watchdog that counts starts anew.
     pub fn excuse(&mut self) {
-        self.configure(self.config & !CAUSED_RESET);
+        self.start();
     }
 }
 
@@ -213,12 +221,14 @@ pub(super) mod tests {
         let (mut device, alarm) = device();
         write(&mut device, WATCHDOG_CONFIG, RUNNING);
         device.watchdog.excuse();
-        assert_eq!(alarm.take(), [Some(120), Some(120)]);
-        assert!(device.watchdog.rang());
-        assert!(!device.watchdog.rang(), "it rings once");
+        assert!(!device.watchdog.rang(false), "it could not run");
+        assert_eq!(alarm.take(), [Some(120); 3]);
+        assert!(device.watchdog.rang(true));
+        assert!(!device.watchdog.rang(true), "it rings once");
+        assert_eq!(alarm.take(), [None]);
         write(&mut device, WATCHDOG_CONFIG, RUNNING);
         write(&mut device, WATCHDOG_CONFIG, CONFIGURED);
-        assert!(!device.watchdog.rang());
+        assert!(!device.watchdog.rang(true));
     }
 
     #[test]

@@ -50,6 +50,11 @@ fn authority(id: &VariableId) -> Authority {
     }
 }
 
+/// Whether a variable decides what boots: its attributes are given.
+pub(super) fn is_policy(id: &VariableId) -> bool {
+    authority(id) != Authority::Owner
+}
+
 /// Whether a variable is a list of signatures by its name.
 fn is_signature_list(id: &VariableId) -> bool {
     id.is(vendor::GLOBAL, "PK")
@@ -121,7 +126,7 @@ pub(super) fn append(
 }
 
 /// Keys are well formed, and there is one platform key.
-fn check_data(id: &VariableId, attributes: Attributes, data: &[u8]) -> Result<(), EfiStatus> {
+pub(super) fn check_data(id: &VariableId, attributes: Attributes, data: &[u8]) -> Result<(), EfiStatus> {
     if !is_signature_list(id) || data.is_empty() {
         return Ok(());
     }

@@ -162,7 +162,7 @@ proptest! {
                     model.runtime = false;
                 }
                 Operation::Reopen => {
-                    variables = None;
+                    drop(variables.take());
                     variables = Some(open());
                     model.runtime = false;
                 }

@@ -263,6 +263,41 @@ impl Variables {
         Ok(())
     }
 
+    /// Attributes that a variable has unless somebody says otherwise.
+    #[must_use]
+    pub fn usual_attributes(id: &VariableId) -> Attributes {
+        if auth::is_policy(id) { Attributes::POLICY } else { Attributes::LASTING }
+    }
+
+    /// The machine's owner sets a variable or deletes it, without a signature. When and by whom it was signed stays.
+    ///
+    /// # Errors
+    /// WRITE_PROTECTED for what the host shows, INVALID_PARAMETER and UNSUPPORTED for attributes and data that no
+    /// variable can have, and those of [`Variables::change`].
+    pub fn set_as_owner(
+        &mut self,
+        id: &VariableId,
+        attributes: Attributes,
+        data: Option<&[u8]>,
+    ) -> Result<(), EfiStatus> {
+        if self.shown.contains_key(id) {
+            return Err(EfiStatus::WriteProtected);
+        }
+        let Some(data) = data else { return self.change(id, None) };
+        check_attributes(attributes.bits())?;
+        let wrong = auth::is_policy(id) && attributes != Attributes::POLICY;
+        if wrong || !attributes.intersects(Attributes::ACCESS) || data.is_empty() {
+            return Err(EfiStatus::InvalidParameter);
+        }
+        if !attributes.contains(Attributes::NON_VOLATILE) || attributes.contains(Attributes::APPEND) {
+            return Err(EfiStatus::Unsupported);
+        }
+        auth::check_data(id, attributes, data)?;
+        let old = self.store.get(id).filter(|old| old.attributes == attributes);
+        let (time, owner) = old.map_or((NO_TIME, [0; 32]), |old| (old.time, old.owner));
+        self.change(id, Some(Variable { attributes, time, owner, data: data.to_vec() }))
+    }
+
     /// The host changes a variable, with no rule but the limits.
     ///
     /// # Errors

@@ -104,7 +104,7 @@ impl VariableId {
 
 impl fmt::Display for VariableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.vendor, String::from_utf16_lossy(&self.name.0).escape_debug())
+        write!(f, "{}-{}", String::from_utf16_lossy(&self.name.0).escape_debug(), self.vendor)
     }
 }
 
