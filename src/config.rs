@@ -56,6 +56,17 @@ pub struct Config {
     pub disks: Vec<UnitConfig>,
     /// Where to record the bus, if it is to be recorded.
     pub trace: Option<Trace>,
+    /// The file of the firmware's variables.
+    #[serde(serialize_with = "path_as_text")]
+    pub nvram: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether the machine starts with firmware, and has what firmware finds of the host.
+    #[must_use]
+    pub fn has_firmware(&self) -> bool {
+        matches!(self.boot, Boot::Firmware(_))
+    }
 }
 
 /// What the user gave; everything may be missing.
@@ -80,9 +91,15 @@ pub struct Options {
     /// With nothing to boot, the firmware powers off instead of showing its front page
     #[arg(long, help_heading = "Guest")]
     pub no_front_page: bool,
+    /// The guest has a watchdog, which resets it when it hangs
+    #[arg(long, help_heading = "Guest")]
+    pub watchdog: bool,
     /// The machine's UUID, which the guest finds in SMBIOS [default: a new one each time]
     #[arg(long, value_name = "UUID", help_heading = "Guest")]
     pub uuid: Option<Uuid>,
+    /// File of the firmware's variables, made if there is none [default: they are lost at the end]
+    #[arg(long, value_name = "FILE.nvram", help_heading = "Guest")]
+    pub nvram: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub cpus: Option<u32>,
@@ -224,8 +241,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, firmware, report, api_socket, trace, .. } = &mut options;
-        for file in [kernel, initrd, firmware, report, api_socket, trace].into_iter().flatten() {
+        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, .. } = &mut options;
+        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         for disk in &mut options.disks {
@@ -248,6 +265,7 @@ impl Options {
             firmware: self.firmware.or(other.firmware),
             firmware_console: self.firmware_console.or(other.firmware_console),
             no_front_page: self.no_front_page || other.no_front_page,
+            watchdog: self.watchdog || other.watchdog,
             uuid: self.uuid.or(other.uuid),
             cpus: self.cpus.or(other.cpus),
             memory: self.memory.or(other.memory),
@@ -263,6 +281,7 @@ impl Options {
             trace: self.trace.or(other.trace),
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
+            nvram: self.nvram.or(other.nvram),
         }
     }
 
@@ -294,6 +313,7 @@ impl Options {
             devices: check_devices(self.devices, self.loopback)?,
             disks: place(self.disks, self.dvds)?,
             trace,
+            nvram: self.nvram.map(check_nvram).transpose()?,
         })
     }
 }
@@ -319,6 +339,16 @@ fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoDirectory { what, path: path.to_owned() }) }
+}
+
+/// The file may not be there yet, its directory has to.
+fn check_nvram(path: PathBuf) -> Result<PathBuf, ConfigError> {
+    if path.exists() {
+        check_file("nvram", &path)?
+    } else {
+        check_directory_of("NVRAM file", &path)?
+    }
+    Ok(path)
 }
 
 fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {

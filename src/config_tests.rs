@@ -179,3 +179,19 @@ fn a_configuration_has_a_form_in_json() {
     assert_eq!(json["trace"], serde_json::json!({"file": "t", "packets": ["heartbeat"], "limit": 256 << 20}));
     assert_eq!((&json["initrd"], &json["cpus"]), (&serde_json::Value::Null, &1.into()));
 }
+
+#[test]
+fn variables_go_with_firmware_and_their_file_may_be_new() {
+    let (directory, options) = machine();
+    let path = |name: &str| Some(directory.as_path().join(name));
+    let nvram = |name| {
+        let options =
+            Options { kernel: None, firmware: options.kernel.clone(), nvram: path(name), ..options.clone() };
+        options.check().map(|config| config.nvram)
+    };
+    for name in ["vm.nvram", "vmlinuz"] {
+        assert_eq!(nvram(name).unwrap(), path(name));
+    }
+    assert!(matches!(nvram("no/vm.nvram"), Err(ConfigError::NoDirectory { .. })));
+    assert!(matches!(nvram(""), Err(ConfigError::NotAFile { .. })));
+}

@@ -5,6 +5,7 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+pub mod firmware;
 mod platform;
 mod start;
 
@@ -17,7 +18,6 @@ use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
 use devices::legacy::{self, MmioBus, PortBus, Serial, SerialOutput};
 use devices::loopback::{Loopback, LoopbackCounters};
-use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
 use devices::vmbus::synic::Synic;
 use kvm_ioctls::VmFd;
@@ -40,6 +40,9 @@ use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::VcpuThread;
 use crate::memory::{self, MemoryError};
 use start::Start;
+
+use self::firmware::{Firmware, FirmwareDevices};
+use self::platform::Registers;
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
 #[derive(Debug)]
@@ -149,6 +152,8 @@ pub struct Machine {
     pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
     pub gate: Arc<Gate>,
+    /// What its firmware finds of the host, if it has one.
+    pub firmware: Option<FirmwareDevices>,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
     processors: Vec<Processor>,
@@ -170,7 +175,8 @@ impl Debug for Machine {
 }
 
 impl Machine {
-    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`.
+    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With `firmware` it
+    /// has what a firmware finds of the host.
     ///
     /// # Errors
     /// A sentence for the user: which of the things asked for cannot be had.
@@ -178,6 +184,7 @@ impl Machine {
         config: &Config,
         events: &EventSender,
         console: Box<dyn SerialOutput>,
+        firmware: Option<&mut Firmware>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -185,7 +192,8 @@ impl Machine {
         let start = Start::load(&ram, config, &features, partition.address_bits)?;
 
         let mut ports = PortBus::new();
-        let serial = platform::add(&mut ports, &partition, events, console)?;
+        let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
+        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
@@ -220,6 +228,7 @@ impl Machine {
             loopback: None,
             disks: Disks::new(config.cpus),
             gate,
+            firmware,
             serial,
             vm,
             processors,

@@ -43,7 +43,18 @@ impl TryFrom<String> for Uuid {
 
 /// The options that go with a kernel, and those that go with firmware; either, not both.
 pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
-    let Options { kernel, initrd, cmdline, firmware, firmware_console, no_front_page, uuid, .. } = options;
+    let Options {
+        kernel,
+        initrd,
+        cmdline,
+        firmware,
+        firmware_console,
+        no_front_page,
+        watchdog,
+        uuid,
+        nvram,
+        ..
+    } = options;
     let given = |name, given: bool| given.then_some(name);
     match (kernel, firmware) {
         (None, None) => Err(ConfigError::NothingToBoot),
@@ -51,7 +62,9 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
         (Some(kernel), None) => {
             let other = given("firmware-console", firmware_console.is_some())
                 .or(given("no-front-page", *no_front_page))
-                .or(given("uuid", uuid.is_some()));
+                .or(given("watchdog", *watchdog))
+                .or(given("uuid", uuid.is_some()))
+                .or(given("nvram", nvram.is_some()));
             if let Some(option) = other {
                 return Err(ConfigError::OnlyWith { option, with: "firmware" });
             }
@@ -74,6 +87,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
                 uuid: uuid.map_err(ConfigError::NoUuid)?,
                 console: firmware_console.unwrap_or_default(),
                 front_page: !no_front_page,
+                watchdog: *watchdog,
             }))
         }
     }
@@ -137,14 +151,13 @@ mod tests {
         let (directory, _) = machine();
         let file = directory.as_path().join("vm.toml");
         let text = format!(
-            "firmware = 'MSVM.fd'\nfirmware-console = 'screen'\nno-front-page = true\nuuid = '{UUID}'"
+            "firmware = 'MSVM.fd'\nfirmware-console = 'screen'\nno-front-page = true\nwatchdog = true\nuuid = '{UUID}'"
         );
         fs::write(&file, text).unwrap();
         let config = Options::from_file(&file).unwrap().check().unwrap();
         let json = serde_json::to_value(&config).unwrap();
         let image = directory.as_path().join("MSVM.fd");
-        let wanted =
-            serde_json::json!({"image": image, "uuid": UUID, "console": "screen", "front_page": false});
+        let wanted = serde_json::json!({"image": image, "uuid": UUID, "console": "screen", "front_page": false, "watchdog": true});
         assert_eq!(json["firmware"], wanted);
         assert_eq!([&json["kernel"], &json["initrd"], &json["cmdline"]], [&serde_json::Value::Null; 3]);
         let wanted = FirmwareSource {
@@ -152,6 +165,7 @@ mod tests {
             uuid: UUID.parse().unwrap(),
             console: Console::Screen,
             front_page: false,
+            watchdog: true,
         };
         assert_eq!(firmware(config), wanted);
     }
@@ -177,7 +191,9 @@ mod tests {
         for (option, change) in [
             ("firmware-console", (|o| o.firmware_console = Some(Console::None)) as fn(&mut Options)),
             ("no-front-page", |o| o.no_front_page = true),
+            ("watchdog", |o| o.watchdog = true),
             ("uuid", |o| o.uuid = UUID.parse().ok()),
+            ("nvram", |o| o.nvram = Some("n".into())),
         ] {
             let text = fail(&|o| {
                 kernel(o);

@@ -39,6 +39,8 @@ pub struct FirmwareSource {
     pub console: Console,
     /// With nothing to boot it shows its front page, and otherwise powers off.
     pub front_page: bool,
+    /// The guest is told of its watchdog, which resets it when it hangs.
+    pub watchdog: bool,
 }
 
 /// Where the firmware shows its console and takes its keys.
@@ -115,7 +117,8 @@ fn flags(source: &FirmwareSource) -> Flags {
         Console::None => Flags::CONSOLE_NONE,
     };
     let page = if source.front_page { Flags::empty() } else { Flags::DISABLE_FRONT_PAGE };
-    machine | console | page
+    let watchdog = if source.watchdog { Flags::WATCHDOG } else { Flags::empty() };
+    machine | console | page | watchdog
 }
 
 /// RAM; the firmware itself takes out what it and the legacy hole need.

@@ -131,6 +131,8 @@ bitflags! {
         const DISABLE_FRONT_PAGE = 1 << 14;
         /// Protect memory as usual: no write to code, no execution of data.
         const MEMORY_PROTECTION = 1 << 21;
+        /// There is a watchdog for the guest: an ACPI table (WDAT) names it.
+        const WATCHDOG = 1 << 24;
         /// The host has set the memory type range registers.
         const MTRRS_INITIALIZED = 1 << 28;
     }

@@ -7,7 +7,13 @@ use vmm_sys_util::tempdir::TempDir;
 const UUID: Guid = Guid::parse("00112233-4455-6677-8899-aabbccddeeff");
 
 fn source(image: &Path) -> FirmwareSource {
-    FirmwareSource { image: image.to_owned(), uuid: UUID, console: Console::Com1, front_page: true }
+    FirmwareSource {
+        image: image.to_owned(),
+        uuid: UUID,
+        console: Console::Com1,
+        front_page: true,
+        watchdog: false,
+    }
 }
 
 /// The structures of a blob: kind and body.
@@ -104,4 +110,6 @@ fn what_the_user_wants_of_the_firmware_becomes_flags() {
     assert_eq!(of(Console::Com1, true), 0x1020_0081);
     assert_eq!(of(Console::Screen, false), 0x1020_4001);
     assert_eq!(of(Console::None, true), 0x1020_0181);
+    let watched = FirmwareSource { watchdog: true, ..source(Path::new("x")) };
+    assert_eq!(flags(&watched).bits(), 0x1120_0081);
 }
