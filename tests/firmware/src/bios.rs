@@ -39,7 +39,7 @@ pub fn check() {
         register(NFIT_SIZE)
     );
     check!(command(DEBUG, 0, 0) == SUCCESS, "the debug command fails");
-    check!(command(QUERY, 0, 0) == SUCCESS, "the variables' space cannot be asked for");
+    check!(command(QUERY, ATTRIBUTES, 0) == SUCCESS, "the variables' space cannot be asked for");
     let [max, remaining, largest] = [16, 24, 32].map(|at| read::<u64>(COMMAND + at));
     check!(max > 0 && remaining <= max && largest <= max, "space is {max:#x} {remaining:#x} {largest:#x}");
     let boots = check_variable();

@@ -4,6 +4,7 @@
 //! executable that runs where it lies, is the second file. Used by the tests' family `platform`.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
@@ -35,13 +36,16 @@ const EXECUTABLE: usize = SEC + 0x1000;
 const CORE: usize = EXECUTABLE - 2 * SECTION_HEADER - FILE_HEADER;
 const PE_HEADER: usize = 0x200;
 
-/// Builds the firmware and gives the image's path.
+/// Builds the firmware, once, and gives the image's path.
 pub fn image() -> Result<PathBuf> {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = IMAGE.get() {
+        return Ok(path.clone());
+    }
     let step = progress::step("Building the synthetic firmware");
-    let elf = build()?;
-    let image = pack(&elf)?;
+    let path = Cache::open()?.content("images/firmware", &pack(&build()?)?)?;
     step.done("built");
-    Cache::open()?.content("images/firmware", &image)
+    Ok(IMAGE.get_or_init(|| path).clone())
 }
 
 /// The executable as the linker made it.
