@@ -343,12 +343,9 @@ fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError
 
 /// The file may not be there yet, its directory has to.
 fn check_nvram(path: PathBuf) -> Result<PathBuf, ConfigError> {
-    if path.exists() {
-        check_file("nvram", &path)?
-    } else {
-        check_directory_of("NVRAM file", &path)?
-    }
-    Ok(path)
+    let check =
+        if path.exists() { check_file("nvram", &path) } else { check_directory_of("NVRAM file", &path) };
+    check.map(|()| path)
 }
 
 fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {
