@@ -114,7 +114,7 @@ mod tests {
             bad[at] = value;
             let data = [good.as_slice(), &bad, &good].concat();
             let found = boot_events(&data).len();
-            assert!(found <= 2 && found >= 1, "{value} at {at}: {found}");
+            assert!((1..=2).contains(&found), "{value} at {at}: {found}");
         }
         assert!(boot_events(&good[..63]).is_empty());
     }

@@ -135,7 +135,7 @@ fn rsa_key(der: &[u8]) -> Option<RsaPublicKeyComponents<&[u8]>> {
     if !positive(n) || !positive(e) {
         return None;
     }
-    let [n, e] = [n, e].map(|any| any.value().strip_prefix(&[0]).unwrap_or(any.value()));
+    let [n, e] = [n, e].map(|any| any.value().strip_prefix(&[0]).unwrap_or_else(|| any.value()));
     Some(RsaPublicKeyComponents { n, e })
 }
 
