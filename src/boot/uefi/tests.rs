@@ -23,7 +23,7 @@ fn structures(blob: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let mut at = 0;
     while at < blob.len() {
         let length = word(at + 4) as usize;
-        assert!(length > 8 && length % 8 == 0, "{length}");
+        assert!(length > 8 && length.is_multiple_of(8), "{length}");
         found.push((word(at), blob[at + 8..at + length].to_vec()));
         at += length;
     }

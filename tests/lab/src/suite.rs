@@ -37,7 +37,8 @@ pub struct Choice {
 impl Choice {
     fn tests<'a>(&'a self, family: &'a Family) -> impl Iterator<Item = &'a Test> {
         let chosen = |test: &&Test| self.filter.as_ref().is_none_or(|text| test.name.contains(text.as_str()));
-        (0..self.repeat).flat_map(move |_| family.tests.iter().filter(chosen))
+        let slow = if self.family.is_some() { family.slow } else { &[] };
+        (0..self.repeat).flat_map(move |_| family.tests.iter().chain(slow).filter(chosen))
     }
 }
 
@@ -59,7 +60,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
     }
-    let chosen = |f: &&Family| family.map_or_else(|| f.by_name.is_none(), |name| name == f.name);
+    let chosen = |f: &&Family| family.is_none_or(|name| name == f.name);
     let families: Vec<&Family> = FAMILIES.iter().filter(chosen).collect();
     if families.is_empty() && parts.is_empty() {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).chain([FUZZ]).collect();
@@ -77,9 +78,9 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     let passed: u64 = parts.iter().map(|part| part.passed).sum();
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
     println!("\n{table}");
-    for (name, why) in FAMILIES.iter().filter_map(|f| Some((f.name, f.by_name?))) {
-        if family.is_none() {
-            println!("not run: family {name}, see `cargo lab test {name}`: {why}");
+    for left_out in FAMILIES.iter().filter(|f| family.is_none() && !f.slow.is_empty()) {
+        for test in left_out.slow {
+            println!("not run, because it takes minutes: {} (`cargo lab test {}`)", test.name, left_out.name);
         }
     }
     println!("{passed} passed, {failed} failed");
