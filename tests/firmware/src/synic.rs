@@ -66,13 +66,21 @@ pub fn hypercall(control: u64, input: u64, output: u64) -> u64 {
     result
 }
 
-/// Takes the next message of a SINT: type and payload.
-pub fn message(sint: u64) -> Option<(u32, [u32; 60])> {
+/// A message from the host.
+pub struct Message {
+    pub kind: u32,
+    /// Bytes of the payload.
+    pub size: u8,
+    pub payload: [u32; 60],
+}
+
+/// Takes the next message of a SINT.
+pub fn message(sint: u64) -> Option<Message> {
     let slot = MESSAGE_PAGE + sint * 256;
     if !wait_for(|| read::<u32>(slot) != 0) {
         return None;
     }
-    let found = (read::<u32>(slot), read::<[u32; 60]>(slot + 16));
+    let found = Message { kind: read(slot), size: read(slot + 4), payload: read(slot + 16) };
     let pending = read::<u8>(slot + 5) & 1 != 0;
     write(slot, 0u32);
     if pending {

@@ -22,6 +22,9 @@ pub const TESTS: &[Test] = &[
 
 /// RAM of 6 GiB: below the low gap, and from 4 GiB on.
 const BOTH_SIDES: [&str; 2] = ["0x0..0xf8000000", "0x100000000..0x188000000"];
+/// What the bus has, and how many offers that is.
+const DEVICES: &str = "shutdown,heartbeat,timesync";
+const OFFERS: u32 = 3;
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
 /// Starts the firmware and waits until it has checked everything.
@@ -30,7 +33,8 @@ fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result
     let image = firmware::image()?;
     let image = image.to_str().context("a path that is no text")?;
     let cpus = cpus.to_string();
-    let machine = ["--firmware", image, "--cpus", &cpus, "--memory", memory, "--uuid", UUID];
+    let machine =
+        ["--firmware", image, "--cpus", &cpus, "--memory", memory, "--uuid", UUID, "--devices", DEVICES];
     let mut vm = lab.start_busman(&[&machine[..], more].concat())?;
     vm.expect("lab: ready")?;
     Ok(vm)
@@ -62,6 +66,7 @@ fn check(outcome: &Outcome, cpus: u32, ram: &[&str]) -> Result<()> {
     let high = if ram.len() > 1 { "0x1c0000000..0x1e0000000" } else { "0x100000000..0x120000000" };
     value("high_mmio", high)?;
     value("vmbus", "6.0")?;
+    value("offers", &OFFERS.to_string())?;
     value("boots", "1")?;
     let found: Vec<&str> = outcome.said("value").filter_map(|value| value.strip_prefix("ram=")).collect();
     ensure!(found == ram, "the firmware's RAM is {found:?} instead of {ram:?}");
