@@ -83,22 +83,22 @@ pub struct Options {
     #[arg(long, value_name = "TEXT", help_heading = "Guest", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
     /// UEFI firmware to boot instead of a kernel: mu_msvm's MSVM.fd
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE", help_heading = "Firmware")]
     pub firmware: Option<PathBuf>,
     /// Where the firmware's console is: com1 (this terminal), screen, or none [default: com1]
-    #[arg(long, value_name = "PLACE", help_heading = "Guest", hide_possible_values = true)]
+    #[arg(long, value_name = "PLACE", help_heading = "Firmware", hide_possible_values = true)]
     pub firmware_console: Option<Console>,
     /// With nothing to boot, the firmware powers off instead of showing its front page
-    #[arg(long, help_heading = "Guest")]
+    #[arg(long, help_heading = "Firmware")]
     pub no_front_page: bool,
     /// The guest has a watchdog, which resets it when it hangs
-    #[arg(long, help_heading = "Guest")]
+    #[arg(long, help_heading = "Firmware")]
     pub watchdog: bool,
     /// The machine's UUID, which the guest finds in SMBIOS [default: a new one each time]
-    #[arg(long, value_name = "UUID", help_heading = "Guest")]
+    #[arg(long, value_name = "UUID", help_heading = "Firmware")]
     pub uuid: Option<Uuid>,
     /// File of the firmware's variables, made if there is none [default: they are lost at the end]
-    #[arg(long, value_name = "FILE.nvram", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE.nvram", help_heading = "Firmware")]
     pub nvram: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
