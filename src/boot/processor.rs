@@ -104,7 +104,7 @@ mod tests {
             (address & mask == base & mask & !0xfff).then_some(base & 0xff)
         });
         // Uncacheable wins, and is also the default.
-        hits.min().unwrap_or(msrs[&MTRR_DEF_TYPE] & 0xff)
+        hits.min().unwrap_or_else(|| msrs[&MTRR_DEF_TYPE] & 0xff)
     }
 
     #[test]

@@ -55,19 +55,20 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
         nvram,
         ..
     } = options;
-    let given = |name, given: bool| given.then_some(name);
     match (kernel, firmware) {
         (None, None) => Err(ConfigError::NothingToBoot),
         (Some(_), Some(_)) => Err(ConfigError::KernelAndFirmware),
         (Some(kernel), None) => {
-            let other = given("firmware-console", firmware_console.is_some())
-                .or(given("no-front-page", *no_front_page))
-                .or(given("watchdog", *watchdog))
-                .or(given("uuid", uuid.is_some()))
-                .or(given("nvram", nvram.is_some()));
-            if let Some(option) = other {
-                return Err(ConfigError::OnlyWith { option, with: "firmware" });
-            }
+            only_with(
+                "firmware",
+                &[
+                    ("firmware-console", firmware_console.is_some()),
+                    ("no-front-page", *no_front_page),
+                    ("watchdog", *watchdog),
+                    ("uuid", uuid.is_some()),
+                    ("nvram", nvram.is_some()),
+                ],
+            )?;
             check_file("kernel", kernel)?;
             if let Some(initrd) = initrd {
                 check_file("initrd", initrd)?;
@@ -76,10 +77,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
             Ok(Boot::Kernel(BootSource { kernel: kernel.clone(), initrd: initrd.clone(), cmdline }))
         }
         (None, Some(image)) => {
-            let other = given("initrd", initrd.is_some()).or(given("cmdline", cmdline.is_some()));
-            if let Some(option) = other {
-                return Err(ConfigError::OnlyWith { option, with: "kernel" });
-            }
+            only_with("kernel", &[("initrd", initrd.is_some()), ("cmdline", cmdline.is_some())])?;
             check_file("firmware", image)?;
             let uuid = uuid.map_or_else(Guid::random, |Uuid(uuid)| Ok(uuid));
             Ok(Boot::Firmware(FirmwareSource {
@@ -90,6 +88,14 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
                 watchdog: *watchdog,
             }))
         }
+    }
+}
+
+/// Refuses options that go with one of the two, while the other is what boots.
+fn only_with(with: &'static str, options: &[(&'static str, bool)]) -> Result<(), ConfigError> {
+    match options.iter().find(|(_, given)| *given) {
+        Some(&(option, _)) => Err(ConfigError::OnlyWith { option, with }),
+        None => Ok(()),
     }
 }
 
