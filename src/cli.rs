@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::config::{Config, ConfigError, Options};
 use crate::ctl::{Ctl, Guest};
 use crate::image::Image;
+use crate::nvram::Nvram;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -23,6 +24,9 @@ Examples:
 
   With a disk, and a DVD drive with a disc:
     busman run --config guest.toml --disk win.vhdx,cache=none --dvd setup.iso
+
+  Boot what is on a disk, with UEFI firmware (MSVM.fd of microsoft/mu_msvm):
+    busman run --firmware MSVM.fd --disk win.vhdx --cpus 4 --memory 8G
 
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
@@ -74,6 +78,27 @@ A file's format is what its name says, unless an option says it; its content mus
 
 Exit codes: 0 done, and for check: the image is good; 1 something went wrong, or damage; 2 usage.";
 
+const NVRAM_EXAMPLES: &str = "\
+Examples:
+  What a machine's firmware and system keep, for people and for scripts:
+    busman nvram list --file vm.nvram
+    busman nvram list --file vm.nvram --json | jq '.[].name'
+
+  One variable; a name without a GUID is one of UEFI's own:
+    busman nvram get --file vm.nvram BootOrder
+    busman nvram get --file vm.nvram --raw db >db.esl
+
+  Boot the third entry first; bytes are in hexadecimal digits:
+    busman nvram set --file vm.nvram BootOrder --hex '02 00 00 00 01 00'
+
+  Put a machine into setup mode, without its platform key:
+    busman nvram set --file vm.nvram PK --delete
+
+  Forget everything:
+    busman nvram reset --file vm.nvram
+
+A running machine's file can be read, not changed. The host is the owner of the file: no signature is needed.";
+
 /// Runs virtual machines on KVM that look like Hyper-V generation 2 machines
 #[derive(Debug, Parser)]
 #[command(name = "busman", version, arg_required_else_help = true)]
@@ -98,6 +123,9 @@ pub enum Command {
     /// Make, describe, convert and check disk images
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(Image),
+    /// List, show, set and delete the variables of a machine's firmware, while it is off
+    #[command(after_help = NVRAM_EXAMPLES)]
+    Nvram(Nvram),
     /// Print completions for a shell, for instance: source <(busman completions bash)
     Completions {
         /// Your shell
@@ -138,6 +166,7 @@ pub fn completions(shell: Shell, out: &mut dyn Write) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::uefi::Console;
     use crate::size::{FileSize, MemorySize};
     use clap::error::ErrorKind;
 
@@ -160,14 +189,20 @@ mod tests {
     #[test]
     fn options_are_understood() {
         let options = options(
-            "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
+            "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
+             --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
              --devices shutdown,heartbeat --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
-             --trace-packets all --trace-limit 1G",
+             --trace-packets all --trace-limit 1G --nvram n",
         );
         let wanted = Options {
             kernel: Some("k".into()),
             initrd: Some("i".into()),
             cmdline: Some("-quiet".into()),
+            firmware: Some("f".into()),
+            firmware_console: Some(Console::Screen),
+            no_front_page: true,
+            watchdog: true,
+            uuid: "00112233-4455-6677-8899-aabbccddeeff".parse().ok(),
             cpus: Some(4),
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),
@@ -181,6 +216,7 @@ mod tests {
             trace: Some("t".into()),
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),
+            nvram: Some("n".into()),
         };
         assert_eq!(options, wanted);
     }

@@ -3,18 +3,24 @@
 //! [`Options`] is the one list of names, for the command line (clap) and for TOML (serde) alike. [`Config`] is
 //! what is left when every default is filled in and every value makes sense.
 
+mod boot;
+mod trace;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use devices::vmbus::trace::TracedPackets;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::boot::uefi::Console;
 use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
 use crate::size::{FileSize, MemorySize};
+
+pub use boot::{Boot, Uuid};
+pub use trace::Trace;
 
 /// Devices on the bus that `--devices` can name. The last few are there only when they are asked for.
 pub const DEVICES: [&str; 7] = ["shutdown", "heartbeat", "timesync", "kvp", "vss", "fcopy", LOOPBACK];
@@ -24,22 +30,12 @@ const DEFAULT_DEVICES: usize = 6;
 const LOOPBACK: &str = "loopback";
 /// The word for an empty list of devices.
 const NO_DEVICES: &str = "none";
-/// The word for every device, in `--trace-packets`.
-const ALL_DEVICES: &str = "all";
-/// Limit of a trace that the user does not limit, bytes.
-const TRACE_LIMIT: u64 = 256 << 20;
-
 /// A machine, ready to be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// bzImage or ELF kernel.
-    #[serde(serialize_with = "path_as_text")]
-    pub kernel: PathBuf,
-    /// Initial RAM disk.
-    #[serde(serialize_with = "path_as_text")]
-    pub initrd: Option<PathBuf>,
-    /// Kernel command line.
-    pub cmdline: String,
+    /// Kernel or firmware.
+    #[serde(flatten)]
+    pub boot: Boot,
     /// Virtual processors, at least one.
     pub cpus: u32,
     /// Bytes of RAM.
@@ -60,19 +56,17 @@ pub struct Config {
     pub disks: Vec<UnitConfig>,
     /// Where to record the bus, if it is to be recorded.
     pub trace: Option<Trace>,
+    /// The file of the firmware's variables.
+    #[serde(serialize_with = "path_as_text")]
+    pub nvram: Option<PathBuf>,
 }
 
-/// A recording of the bus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Trace {
-    /// The file, in pcapng format.
-    #[serde(serialize_with = "path_as_text")]
-    pub file: PathBuf,
-    /// Channels whose packets are recorded too.
-    #[serde(serialize_with = "packets_as_names")]
-    pub packets: TracedPackets,
-    /// Bytes at which recording stops.
-    pub limit: u64,
+impl Config {
+    /// Whether the machine starts with firmware, and has what firmware finds of the host.
+    #[must_use]
+    pub fn has_firmware(&self) -> bool {
+        matches!(self.boot, Boot::Firmware(_))
+    }
 }
 
 /// What the user gave; everything may be missing.
@@ -88,6 +82,24 @@ pub struct Options {
     /// Command line for the kernel [default: console=ttyS0]
     #[arg(long, value_name = "TEXT", help_heading = "Guest", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
+    /// UEFI firmware to boot instead of a kernel: mu_msvm's MSVM.fd
+    #[arg(long, value_name = "FILE", help_heading = "Firmware")]
+    pub firmware: Option<PathBuf>,
+    /// Where the firmware's console is: com1 (this terminal), screen, or none [default: com1]
+    #[arg(long, value_name = "PLACE", help_heading = "Firmware", hide_possible_values = true)]
+    pub firmware_console: Option<Console>,
+    /// With nothing to boot, the firmware powers off instead of showing its front page
+    #[arg(long, help_heading = "Firmware")]
+    pub no_front_page: bool,
+    /// The guest has a watchdog, which resets it when it hangs
+    #[arg(long, help_heading = "Firmware")]
+    pub watchdog: bool,
+    /// The machine's UUID, which the guest finds in SMBIOS [default: a new one each time]
+    #[arg(long, value_name = "UUID", help_heading = "Firmware")]
+    pub uuid: Option<Uuid>,
+    /// File of the firmware's variables, made if there is none [default: they are lost at the end]
+    #[arg(long, value_name = "FILE.nvram", help_heading = "Firmware")]
+    pub nvram: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub cpus: Option<u32>,
@@ -153,8 +165,24 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// Nothing to boot.
-    #[error("No kernel given: name one with --kernel FILE, or as kernel = \"FILE\" in a config file")]
-    NoKernel,
+    #[error(
+        "Nothing to boot: name a kernel with --kernel FILE or a firmware with --firmware FILE, or in a config file"
+    )]
+    NothingToBoot,
+    /// Two things to boot.
+    #[error("A machine starts with a kernel or with firmware: give --kernel or --firmware, not both")]
+    KernelAndFirmware,
+    /// An option about something that is not given.
+    #[error("--{option} goes with --{with}, which is not given")]
+    OnlyWith {
+        /// The option.
+        option: &'static str,
+        /// What it is about.
+        with: &'static str,
+    },
+    /// The host has no random numbers.
+    #[error("Cannot make a UUID for the machine; give one with --uuid")]
+    NoUuid(#[source] io::Error),
     /// A machine without processors.
     #[error("A machine needs at least one CPU; --cpus is 0")]
     NoCpus,
@@ -213,8 +241,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, report, api_socket, trace, .. } = &mut options;
-        for file in [kernel, initrd, report, api_socket, trace].into_iter().flatten() {
+        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, .. } = &mut options;
+        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         for disk in &mut options.disks {
@@ -234,6 +262,11 @@ impl Options {
             kernel: self.kernel.or(other.kernel),
             initrd: self.initrd.or(other.initrd),
             cmdline: self.cmdline.or(other.cmdline),
+            firmware: self.firmware.or(other.firmware),
+            firmware_console: self.firmware_console.or(other.firmware_console),
+            no_front_page: self.no_front_page || other.no_front_page,
+            watchdog: self.watchdog || other.watchdog,
+            uuid: self.uuid.or(other.uuid),
             cpus: self.cpus.or(other.cpus),
             memory: self.memory.or(other.memory),
             hyperv: self.hyperv.or(other.hyperv),
@@ -248,6 +281,7 @@ impl Options {
             trace: self.trace.or(other.trace),
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
+            nvram: self.nvram.or(other.nvram),
         }
     }
 
@@ -256,11 +290,7 @@ impl Options {
     /// # Errors
     /// A sentence that names the value and the fix.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let kernel = self.kernel.ok_or(ConfigError::NoKernel)?;
-        check_file("kernel", &kernel)?;
-        if let Some(initrd) = &self.initrd {
-            check_file("initrd", initrd)?;
-        }
+        let boot = boot::check(&self)?;
         if let Some(report) = &self.report {
             check_directory_of("report", report)?;
         }
@@ -271,11 +301,9 @@ impl Options {
         if cpus == 0 {
             return Err(ConfigError::NoCpus);
         }
-        let trace = check_trace(self.trace, self.trace_packets, self.trace_limit)?;
+        let trace = trace::check(self.trace, self.trace_packets, self.trace_limit)?;
         Ok(Config {
-            kernel,
-            initrd: self.initrd,
-            cmdline: self.cmdline.unwrap_or_else(|| "console=ttyS0".to_owned()),
+            boot,
             cpus,
             memory: self.memory.map_or(1 << 30, |MemorySize(bytes)| bytes),
             hyperv: self.hyperv.unwrap_or_else(|| "default".to_owned()),
@@ -285,6 +313,7 @@ impl Options {
             devices: check_devices(self.devices, self.loopback)?,
             disks: place(self.disks, self.dvds)?,
             trace,
+            nvram: self.nvram.map(check_nvram).transpose()?,
         })
     }
 }
@@ -295,15 +324,6 @@ fn path_as_text<'a, S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     path.into().map(|path| path.to_string_lossy()).serialize(serializer)
-}
-
-/// As in `--trace-packets`.
-fn packets_as_names<S: Serializer>(packets: &TracedPackets, serializer: S) -> Result<S::Ok, S::Error> {
-    match packets {
-        TracedPackets::None => serializer.collect_seq([""; 0]),
-        TracedPackets::Of(names) => serializer.collect_seq(names),
-        TracedPackets::All => serializer.collect_seq([ALL_DEVICES]),
-    }
 }
 
 fn check_file(what: &'static str, path: &Path) -> Result<(), ConfigError> {
@@ -319,6 +339,13 @@ fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoDirectory { what, path: path.to_owned() }) }
+}
+
+/// The file may not be there yet, its directory has to.
+fn check_nvram(path: PathBuf) -> Result<PathBuf, ConfigError> {
+    let check =
+        if path.exists() { check_file("nvram", &path) } else { check_directory_of("NVRAM file", &path) };
+    check.map(|()| path)
 }
 
 fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {
@@ -355,35 +382,6 @@ fn place(disks: Vec<DiskOptions>, dvds: Vec<DvdOptions>) -> Result<Vec<UnitConfi
     }
     placed.sort_by_key(|unit| unit.place);
     Ok(placed)
-}
-
-/// Whether a device can have this name: a controller comes with its first disk, which may be later.
-fn is_device(name: &str) -> bool {
-    DEVICES.contains(&name) || (0..=u8::MAX).any(|number| name == devices::storage::name(number))
-}
-
-fn check_trace(
-    file: Option<PathBuf>,
-    packets: Option<Vec<String>>,
-    limit: Option<FileSize>,
-) -> Result<Option<Trace>, ConfigError> {
-    let Some(file) = file else {
-        return match (packets, limit) {
-            (Some(_), _) => Err(ConfigError::NoTrace("trace-packets")),
-            (_, Some(_)) => Err(ConfigError::NoTrace("trace-limit")),
-            _ => Ok(None),
-        };
-    };
-    check_directory_of("trace", &file)?;
-    let packets = match packets {
-        None => TracedPackets::None,
-        Some(names) if names == [ALL_DEVICES] => TracedPackets::All,
-        Some(names) => match names.iter().find(|name| !is_device(name)) {
-            Some(name) => return Err(ConfigError::UnknownTracedDevice(name.clone())),
-            None => TracedPackets::Of(names.into_iter().collect()),
-        },
-    };
-    Ok(Some(Trace { file, packets, limit: limit.map_or(TRACE_LIMIT, |FileSize(bytes)| bytes) }))
 }
 
 #[cfg(test)]

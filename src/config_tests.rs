@@ -1,6 +1,8 @@
 //! Options merged and checked, with files made up here.
 
 use super::*;
+use crate::boot::BootSource;
+use devices::vmbus::trace::TracedPackets;
 use vmm_sys_util::tempdir::TempDir;
 
 /// A directory with a kernel, and options that are enough to boot it.
@@ -16,7 +18,10 @@ fn a_kernel_is_enough() {
     let (_directory, options) = machine();
     let kernel = options.kernel.clone().unwrap();
     let config = options.check().unwrap();
-    assert_eq!((config.kernel, config.cmdline.as_str()), (kernel, "console=ttyS0"));
+    assert_eq!(
+        config.boot,
+        Boot::Kernel(BootSource { kernel, initrd: None, cmdline: "console=ttyS0".into() })
+    );
     assert_eq!(
         (config.cpus, config.memory, config.hyperv.as_str(), config.once),
         (1, 1 << 30, "default", false)
@@ -32,7 +37,8 @@ fn a_file_has_the_same_names_and_relative_paths() {
         "kernel = 'vmlinuz'\nmemory = '2G'\ncpus = 4\nonce = true\ndevices = ['heartbeat']\nhyperv = '-ipi'";
     fs::write(&file, text).unwrap();
     let config = Options::from_file(&file).unwrap().check().unwrap();
-    assert_eq!(config.kernel, directory.as_path().join("vmlinuz"));
+    let Boot::Kernel(source) = config.boot else { panic!("{:?}", config.boot) };
+    assert_eq!(source.kernel, directory.as_path().join("vmlinuz"));
     assert_eq!((config.memory, config.cpus, config.once), (2 << 30, 4, true));
     assert_eq!((config.devices, config.hyperv.as_str()), (vec!["heartbeat".to_owned()], "-ipi"));
 }
@@ -88,7 +94,7 @@ fn mistakes_are_sentences() {
         change(&mut options);
         options.check().unwrap_err().to_string()
     };
-    assert!(fail(&|o| o.kernel = None).starts_with("No kernel given"));
+    assert!(fail(&|o| o.kernel = None).starts_with("Nothing to boot"));
     assert_eq!(
         fail(&|o| o.kernel = Some("/nonexistent".into())),
         "Cannot read /nonexistent, which --kernel names"
@@ -172,4 +178,20 @@ fn a_configuration_has_a_form_in_json() {
     let json = serde_json::to_value(trace.check().unwrap()).unwrap();
     assert_eq!(json["trace"], serde_json::json!({"file": "t", "packets": ["heartbeat"], "limit": 256 << 20}));
     assert_eq!((&json["initrd"], &json["cpus"]), (&serde_json::Value::Null, &1.into()));
+}
+
+#[test]
+fn variables_go_with_firmware_and_their_file_may_be_new() {
+    let (directory, options) = machine();
+    let path = |name: &str| Some(directory.as_path().join(name));
+    let nvram = |name| {
+        let options =
+            Options { kernel: None, firmware: options.kernel.clone(), nvram: path(name), ..options.clone() };
+        options.check().map(|config| config.nvram)
+    };
+    for name in ["vm.nvram", "vmlinuz"] {
+        assert_eq!(nvram(name).unwrap(), path(name));
+    }
+    assert!(matches!(nvram("no/vm.nvram"), Err(ConfigError::NoDirectory { .. })));
+    assert!(matches!(nvram(""), Err(ConfigError::NotAFile { .. })));
 }

@@ -9,7 +9,7 @@
 //! 0x000a_0000  backed by RAM, not declared to the guest
 //! 0x000e_0000  ACPI tables, reserved
 //! 0x0010_0000  RAM: kernel; initrd at the upper end
-//! 0xf800_0000  low MMIO window, published by \_SB.VMOD
+//! 0xf800_0000  low MMIO window, published by \_SB.VMOD (up to the chipset, or by firmware up to 4 GiB)
 //! 0xfec0_0000  IOAPIC, LAPIC, KVM's own pages
 //! 4 GiB        RAM, the rest
 //! above RAM    high MMIO window, published by \_SB.VMOD
@@ -58,6 +58,24 @@ pub mod boot {
     pub const ACPI: Range<u64> = 0xe_0000..0x10_0000;
     /// Where RAM without history starts; kernels load here or above.
     pub const HIGH_MEMORY: u64 = 0x10_0000;
+}
+
+/// Low memory of a machine that starts with UEFI firmware, which insists on these places.
+pub mod firmware {
+    use super::Range;
+
+    /// The image, executed where it lies.
+    pub const IMAGE: Range<u64> = 0x10_0000..0x70_0000;
+    /// The volume in the image that has the first code.
+    pub const SEC_VOLUME: u64 = IMAGE.start + 0x5e_0000;
+    /// Top-level page table; five more pages follow and identity-map the first 4 GiB.
+    pub const PAGE_TABLES: u64 = IMAGE.end;
+    /// Global descriptor table at entry, one page.
+    pub const GDT: u64 = PAGE_TABLES + 6 * 0x1000;
+    /// Two pages that the firmware finds zero and uses.
+    pub const FREE_PAGES: Range<u64> = GDT + 0x1000..CONFIG;
+    /// What the firmware is told of the machine, to the end of that.
+    pub const CONFIG: u64 = GDT + 3 * 0x1000;
 }
 
 /// I/O ports: first port of each device.
@@ -119,6 +137,13 @@ mod tests {
             let (_, high) = split(memory);
             assert!(high_mmio(memory).start >= HIGH_RAM + high, "{gib} GiB");
         }
+    }
+
+    #[test]
+    fn firmware_lies_where_its_documentation_says() {
+        use firmware::{CONFIG, FREE_PAGES, GDT, PAGE_TABLES, SEC_VOLUME};
+        assert_eq!([SEC_VOLUME, PAGE_TABLES, GDT, CONFIG], [0x6e_0000, 0x70_0000, 0x70_6000, 0x70_9000]);
+        assert_eq!(FREE_PAGES, 0x70_7000..0x70_9000);
     }
 
     #[test]

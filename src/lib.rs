@@ -13,6 +13,7 @@
 //! | [`api`] | the control socket: HTTP for commands |
 //! | [`ctl`] | `busman ctl`, its client |
 //! | [`image`] | `busman image`: disk images |
+//! | [`nvram`] | `busman nvram`: variables of a machine's firmware |
 //! | [`disks`] | the disks of a machine |
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
@@ -38,6 +39,7 @@ pub mod image;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+pub mod nvram;
 pub mod report;
 pub mod size;
 pub mod vmm;

@@ -5,8 +5,10 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+pub mod firmware;
 mod guest;
 mod platform;
+mod start;
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -17,15 +19,14 @@ use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
 use devices::legacy::{self, MmioBus, PortBus, Serial, SerialOutput};
 use devices::loopback::{Loopback, LoopbackCounters};
-use devices::mem::GuestRam;
 use devices::vmbus::bus::{Bus, BusError};
 use devices::vmbus::synic::Synic;
 use kvm_ioctls::VmFd;
 use thiserror::Error;
 
 pub use self::guest::GuestServices;
-use crate::boot::acpi::{self, AcpiError};
-use crate::boot::{BootError, BootSource, Entry, linux};
+use crate::boot::BootError;
+use crate::boot::acpi::AcpiError;
 use crate::config::{Config, DEVICES};
 use crate::disks::{Disks, UnitError};
 use crate::events::EventSender;
@@ -38,8 +39,12 @@ use crate::hv::kick::Kick;
 use crate::hv::kvm::{HostError, Partition};
 use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
-use crate::hv::vcpu::{self, VcpuThread};
+use crate::hv::vcpu::VcpuThread;
 use crate::memory::{self, MemoryError};
+use start::Start;
+
+use self::firmware::{Firmware, FirmwareDevices};
+use self::platform::Registers;
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
 #[derive(Debug)]
@@ -94,7 +99,10 @@ pub enum MachineError {
     /// `--hyperv` names what is not there.
     #[error(transparent)]
     Feature(#[from] FeatureError),
-    /// The kernel cannot be loaded.
+    /// `--hyperv` leaves out what the firmware stands on.
+    #[error("The firmware needs the Hyper-V feature {0:?}: do not leave it out with --hyperv")]
+    FirmwareNeeds(&'static str),
+    /// The kernel or the firmware cannot be loaded.
     #[error(transparent)]
     Boot(#[from] BootError),
     /// The ACPI tables cannot be written.
@@ -159,6 +167,8 @@ pub struct Machine {
     pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
     pub gate: Arc<Gate>,
+    /// What its firmware finds of the host, if it has one.
+    pub firmware: Option<FirmwareDevices>,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
     processors: Vec<Processor>,
@@ -180,7 +190,8 @@ impl Debug for Machine {
 }
 
 impl Machine {
-    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`.
+    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With `firmware` it
+    /// has what a firmware finds of the host.
     ///
     /// # Errors
     /// A sentence for the user: which of the things asked for cannot be had.
@@ -188,14 +199,16 @@ impl Machine {
         config: &Config,
         events: &EventSender,
         console: Box<dyn SerialOutput>,
+        firmware: Option<&mut Firmware>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
         let partition = Partition::new(&ram, config.cpus, &features)?;
-        let entry = load(&ram, config)?;
+        let start = Start::load(&ram, config, &features, partition.address_bits)?;
 
         let mut ports = PortBus::new();
-        let serial = platform::add(&mut ports, &partition, events, console)?;
+        let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
+        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
@@ -206,7 +219,7 @@ impl Machine {
         let vm = partition.vm;
         let mut processors = Vec::new();
         for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {
-            prepare(&vcpu, vp, &entry)?;
+            start.prepare(&vcpu, vp)?;
             let handler = ExitHandler {
                 vp,
                 ports: Arc::clone(&ports),
@@ -231,6 +244,7 @@ impl Machine {
             loopback: None,
             disks: Disks::new(config.cpus),
             gate,
+            firmware,
             serial,
             vm,
             processors,
@@ -347,21 +361,4 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// The registers with which a virtual processor starts; all but the first wait for it.
-fn prepare(vcpu: &kvm_ioctls::VcpuFd, vp: u32, entry: &Entry) -> Result<(), HostError> {
-    vcpu::set_platform_msrs(vcpu)?;
-    if vp == 0 { vcpu::set_entry(vcpu, entry) } else { Ok(()) }
-}
-
-/// The kernel and the tables, in RAM.
-fn load(ram: &GuestRam, config: &Config) -> Result<Entry, MachineError> {
-    acpi::write(ram, &acpi::Machine { cpus: config.cpus, memory: config.memory })?;
-    let source = BootSource {
-        kernel: config.kernel.clone(),
-        initrd: config.initrd.clone(),
-        cmdline: config.cmdline.clone(),
-    };
-    Ok(linux::load(ram, &source)?)
 }

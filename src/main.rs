@@ -42,6 +42,10 @@ fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
         Command::Image(image) => {
             Ok(if image.execute()? { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
         }
+        Command::Nvram(nvram) => {
+            nvram.execute()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             cli::completions(shell, &mut io::stdout());
             Ok(ExitCode::SUCCESS)

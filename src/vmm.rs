@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use devices::firmware::nvram::NvramError;
 use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
@@ -25,6 +26,8 @@ use crate::disks::DiskRow;
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
+use crate::hv::pause::RunState;
+use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
 use crate::machine::{Machine, MachineError};
 use crate::report::{Counters, End, Report};
 
@@ -34,6 +37,9 @@ pub enum VmmError {
     /// It could not be built.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// The firmware's variables.
+    #[error(transparent)]
+    Nvram(#[from] NvramError),
     /// It could not go on.
     #[error("The machine failed: {0}")]
     Failed(String),
@@ -79,12 +85,15 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let _server = socket.map(|path| Server::start(path, Arc::new(sender))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let config = config.clone();
+    let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
     let console = Console::open()?;
-    let mut outside = Outside { config, signals, console, terminal: Terminal::open()?, commands, resets: 0 };
+    let terminal = Terminal::open()?;
+    let mut outside = Outside { config, signals, console, terminal, commands, firmware, resets: 0 };
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
-        let mut machine = Machine::build(&outside.config, &sender, Box::new(outside.console.writer()))?;
+        let console = Box::new(outside.console.writer());
+        let mut machine = Machine::build(&outside.config, &sender, console, outside.firmware.as_mut())?;
         if let Some(trace) = &trace {
             let first = outside.resets == 0;
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
@@ -155,6 +164,8 @@ mod token {
     pub const SERIAL: u32 = 5;
     pub const COMMANDS: u32 = 6;
     pub const CONSOLE: u32 = 7;
+    pub const FIRMWARE_WATCHDOG: u32 = 8;
+    pub const SYSTEM_WATCHDOG: u32 = 9;
 }
 
 /// What outlives a machine: its configuration, and the ways in which users reach it.
@@ -165,6 +176,8 @@ struct Outside {
     console: Console,
     terminal: Terminal,
     commands: CommandReceiver,
+    /// The variables of its firmware, if it has one.
+    firmware: Option<Firmware>,
     /// Lives of the machine before this one.
     resets: u64,
 }
@@ -256,6 +269,22 @@ impl<'a> ControlLoop<'a> {
         }
     }
 
+    /// A watchdog's time is over: its guest is stuck, unless it could not run.
+    fn take_watchdog(&mut self, whose: WatchdogOf) {
+        let running = self.machine.gate.state() == RunState::Running;
+        let Some(devices) = &self.machine.firmware else { return };
+        if devices.take_watchdog(whose, running) {
+            log::warn!(
+                "The watchdog resets the guest: its {} gave no sign of life",
+                if whose == WatchdogOf::Firmware { "firmware" } else { "system" }
+            );
+            if let Some(firmware) = &mut self.outside.firmware {
+                firmware.watchdog_resets();
+            }
+            self.end.get_or_insert(Ok(End::Reset));
+        }
+    }
+
     /// Reads the terminal, no more than the guest's console has room for.
     fn take_input(&mut self, ops: &mut EventOps<'_>) {
         let room = self.machine.serial().room();
@@ -292,6 +321,8 @@ impl MutEventSubscriber for ControlLoop<'_> {
             token::SIGNALS => self.take_signals(),
             token::TERMINAL => self.take_input(ops),
             token::COMMANDS => self.take_command(),
+            token::FIRMWARE_WATCHDOG => self.take_watchdog(WatchdogOf::Firmware),
+            token::SYSTEM_WATCHDOG => self.take_watchdog(WatchdogOf::System),
             token::CONSOLE => {
                 let _ = self.outside.console.drained().read();
                 self.machine.serial().resume();
@@ -316,6 +347,10 @@ impl MutEventSubscriber for ControlLoop<'_> {
             (self.outside.console.drained().as_raw_fd(), token::CONSOLE),
         ] {
             watch(ops, fd, token);
+        }
+        for (whose, fd) in self.machine.firmware.iter().flat_map(FirmwareDevices::timers) {
+            let firmware = whose == WatchdogOf::Firmware;
+            watch(ops, fd, if firmware { token::FIRMWARE_WATCHDOG } else { token::SYSTEM_WATCHDOG });
         }
     }
 }

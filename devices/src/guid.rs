@@ -2,9 +2,11 @@
 //! order. Every GUID constant of the project is made with [`Guid::parse`] at compile time, in the module of the
 //! device that owns it.
 
+use std::str::FromStr;
 use std::{fmt, io};
 
 use rustix::rand::GetRandomFlags;
+use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A GUID, 16 bytes as they lie in guest memory.
@@ -81,6 +83,24 @@ const fn nibble(digit: u8) -> u8 {
     }
 }
 
+/// Text that is no GUID.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no GUID; it looks like xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx, in hexadecimal digits")]
+pub struct GuidError(String);
+
+impl FromStr for Guid {
+    type Err = GuidError;
+
+    fn from_str(text: &str) -> Result<Self, GuidError> {
+        let valid = text.len() == 36
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        if valid { Ok(Guid::parse(text)) } else { Err(GuidError(text.to_owned())) }
+    }
+}
+
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a3, a2, a1, a0, b1, b0, c1, c0, d @ ..] = self.0;
@@ -124,8 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn text_of_another_form_is_refused() {
+        for text in
+            ["", "ba6163d9", "ba6163d9-04a1-4d29-b605-72e2ffb1dc7g", "ba6163d9-04a1-4d29-b605472e2ffb1dc7f"]
+        {
+            assert_eq!(text.parse::<Guid>(), Err(GuidError(text.to_owned())));
+        }
+        assert!("ä".repeat(18).parse::<Guid>().is_err());
+    }
+
+    #[test]
     fn text_survives_a_round_trip() {
         assert_eq!(SCSI.to_string(), "ba6163d9-04a1-4d29-b605-72e2ffb1dc7f");
+        assert_eq!("BA6163D9-04a1-4d29-b605-72e2ffb1dc7f".parse(), Ok(SCSI));
         assert_eq!(format!("{SCSI:?}"), "{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f}");
     }
 }

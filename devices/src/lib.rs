@@ -15,6 +15,7 @@
 //! | [`storage`] | SCSI controllers and their units |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation, and those that users ask guests with |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
+//! | [`firmware`] | what UEFI firmware asks of the host: BIOS device, EFI variables, watchdogs, generation id |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
 //!
@@ -126,6 +127,7 @@
 )]
 
 pub mod disk;
+pub mod firmware;
 pub mod guid;
 pub mod hvdef;
 pub mod ic;

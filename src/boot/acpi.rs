@@ -1,4 +1,5 @@
-//! ACPI tables of a directly booted machine: RSDP, XSDT, FADT, FACS, MADT, WAET, DSDT.
+//! ACPI tables of a directly booted machine: RSDP, XSDT, FADT, FACS, MADT, WAET, DSDT. Firmware brings its own, but
+//! for the MADT.
 //!
 //! They describe what a generation 2 machine's firmware describes: no ISA bridge and no PCI, a power management
 //! block at 0x400 (not hardware-reduced), an IOAPIC, and below `\_SB.VMOD` the bus. The module device matters to
@@ -75,6 +76,14 @@ pub fn write(ram: &GuestRam, machine: &Machine) -> Result<u64, AcpiError> {
     }
     ram.write_slice(&tables, GuestAddress(area.start))?;
     Ok(area.start)
+}
+
+/// The MADT alone, for firmware that has the other tables.
+#[must_use]
+pub fn madt_table(cpus: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    madt(cpus).to_aml_bytes(&mut bytes);
+    bytes
 }
 
 /// All tables as they lie in memory from `base` on, the RSDP first.

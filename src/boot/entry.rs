@@ -2,24 +2,35 @@
 //!
 //! Linux's 64-bit boot protocol wants long mode with the first 4 GiB identity-mapped, flat segments at
 //! selectors 0x10 and 0x18, and the zero page in RSI. PVH wants 32-bit protected mode without paging and its
-//! start info in EBX. The GDT serves both; hv applies an [`Entry`] to VP 0, the others wait for a SIPI.
+//! start info in EBX. UEFI firmware wants long mode too, with tables and selectors of its own and SSE enabled.
+//! hv applies an [`Entry`] to VP 0, the others wait for a SIPI.
 
 use devices::mem::GuestRam;
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
-use crate::layout::boot;
+use crate::layout::{boot, firmware};
 
+/// Selectors of code, data and task state, for Linux.
 const CODE: u16 = 0x10;
 const DATA: u16 = 0x18;
 const TASK: u16 = 0x20;
+/// Selectors of code and data, for firmware.
+const FIRMWARE_CODE: u16 = 0x08;
+const FIRMWARE_DATA: u16 = 0x10;
 
 const CR0_PE: u64 = 1 << 0;
+const CR0_MP: u64 = 1 << 1;
 const CR0_ET: u64 = 1 << 4;
+const CR0_NE: u64 = 1 << 5;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
+const CR4_MCE: u64 = 1 << 6;
+const CR4_OSFXSR: u64 = 1 << 9;
+const CR4_OSXMMEXCPT: u64 = 1 << 10;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
+const EFER_NXE: u64 = 1 << 11;
 /// Bit 1 of RFLAGS is always set; interrupts are off.
 const RFLAGS: u64 = 1 << 1;
 
@@ -46,23 +57,32 @@ pub enum Entry {
         /// Address of `hvm_start_info`.
         start_info: u32,
     },
+    /// Long mode, as UEFI firmware expects it.
+    Firmware {
+        /// First instruction.
+        rip: u64,
+    },
 }
 
 impl Entry {
     /// Sets registers as they come from KVM after reset; what the protocol leaves open stays as it is.
     pub fn apply(&self, sregs: &mut kvm_sregs, regs: &mut kvm_regs) {
-        let long = matches!(self, Entry::Linux64 { .. });
-        let data = data_segment();
-        sregs.cs = code_segment(long);
+        let long = !matches!(self, Entry::Pvh { .. });
+        let (gdt, code, data) = match self {
+            Entry::Linux64 { .. } | Entry::Pvh { .. } => (boot::GDT, CODE, DATA),
+            Entry::Firmware { .. } => (firmware::GDT, FIRMWARE_CODE, FIRMWARE_DATA),
+        };
+        let data = data_segment(data);
+        sregs.cs = code_segment(code, long);
         (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-        sregs.tr = task_segment();
-        sregs.gdt.base = boot::GDT;
-        sregs.gdt.limit = GDT_LIMIT;
+        sregs.gdt.base = gdt;
+        sregs.gdt.limit = self.gdt_limit();
         sregs.idt.base = 0;
         sregs.idt.limit = 0;
         *regs = kvm_regs { rflags: RFLAGS, ..kvm_regs::default() };
         match *self {
             Entry::Linux64 { rip, zero_page } => {
+                sregs.tr = task_segment();
                 sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
                 sregs.cr3 = boot::PAGE_TABLES;
                 sregs.cr4 = CR4_PAE;
@@ -71,30 +91,69 @@ impl Entry {
                 regs.rsi = zero_page;
             }
             Entry::Pvh { eip, start_info } => {
+                sregs.tr = task_segment();
                 sregs.cr0 = CR0_PE | CR0_ET;
                 sregs.cr4 = 0;
                 sregs.efer = 0;
                 regs.rip = eip.into();
                 regs.rbx = start_info.into();
             }
+            // R8 to R11 are 0, which says that the machine is not isolated.
+            Entry::Firmware { rip } => {
+                sregs.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_PG;
+                sregs.cr3 = firmware::PAGE_TABLES;
+                sregs.cr4 = CR4_PAE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+                sregs.efer = EFER_LME | EFER_LMA | EFER_NXE;
+                regs.rip = rip;
+                regs.rbp = firmware::SEC_VOLUME;
+            }
         }
     }
 
     /// Writes the tables that [`Entry::apply`] points to.
     pub(super) fn write_tables(&self, ram: &GuestRam) -> Result<(), GuestMemoryError> {
-        let gdt = gdt(matches!(self, Entry::Linux64 { .. }));
-        ram.write_slice(gdt.map(u64::to_le_bytes).as_flattened(), GuestAddress(boot::GDT))?;
+        let gdt = match self {
+            Entry::Linux64 { .. } | Entry::Pvh { .. } => boot::GDT,
+            Entry::Firmware { .. } => firmware::GDT,
+        };
+        let descriptors: Vec<u8> = self.descriptors().into_iter().flat_map(u64::to_le_bytes).collect();
+        ram.write_slice(&descriptors, GuestAddress(gdt))?;
         match self {
-            Entry::Linux64 { .. } => write_page_tables(ram),
+            Entry::Linux64 { .. } => write_page_tables(ram, boot::PAGE_TABLES),
             Entry::Pvh { .. } => Ok(()),
+            Entry::Firmware { .. } => write_page_tables(ram, firmware::PAGE_TABLES),
+        }
+    }
+
+    /// The GDT, with each descriptor at its selector. A task state segment takes two slots in long mode.
+    fn descriptors(&self) -> Vec<u64> {
+        let linux = |long| {
+            let [code, data, task] = [code_segment(CODE, long), data_segment(DATA), task_segment()];
+            vec![0, 0, descriptor(&code), descriptor(&data), descriptor(&task), 0]
+        };
+        match self {
+            Entry::Linux64 { .. } => linux(true),
+            Entry::Pvh { .. } => linux(false),
+            Entry::Firmware { .. } => {
+                let [code, data] = [code_segment(FIRMWARE_CODE, true), data_segment(FIRMWARE_DATA)];
+                vec![0, descriptor(&code), descriptor(&data)]
+            }
+        }
+    }
+
+    /// The GDT's last byte.
+    fn gdt_limit(&self) -> u16 {
+        match self {
+            Entry::Linux64 { .. } | Entry::Pvh { .. } => 6 * 8 - 1,
+            Entry::Firmware { .. } => 3 * 8 - 1,
         }
     }
 }
 
-fn code_segment(long: bool) -> kvm_segment {
+fn code_segment(selector: u16, long: bool) -> kvm_segment {
     kvm_segment {
         limit: u32::MAX,
-        selector: CODE,
+        selector,
         type_: 0xb, // code, readable, accessed
         present: 1,
         db: u8::from(!long),
@@ -105,10 +164,10 @@ fn code_segment(long: bool) -> kvm_segment {
     }
 }
 
-fn data_segment() -> kvm_segment {
+fn data_segment(selector: u16) -> kvm_segment {
     kvm_segment {
         limit: u32::MAX,
-        selector: DATA,
+        selector,
         type_: 0x3, // data, writable, accessed
         present: 1,
         db: 1,
@@ -121,14 +180,6 @@ fn data_segment() -> kvm_segment {
 /// Nobody switches tasks, but VM entry demands a busy TSS.
 fn task_segment() -> kvm_segment {
     kvm_segment { limit: 0x67, selector: TASK, type_: 0xb, present: 1, ..kvm_segment::default() }
-}
-
-/// Descriptors at the selectors above; a TSS takes two slots in long mode.
-const GDT_SLOTS: usize = 6;
-const GDT_LIMIT: u16 = 6 * 8 - 1;
-
-fn gdt(long: bool) -> [u64; GDT_SLOTS] {
-    [0, 0, descriptor(&code_segment(long)), descriptor(&data_segment()), descriptor(&task_segment()), 0]
 }
 
 /// Packs a segment with base 0 into its descriptor (Intel SDM volume 3, 3.4.5).
@@ -145,8 +196,8 @@ fn descriptor(segment: &kvm_segment) -> u64 {
 }
 
 /// PML4, PDPT and one page directory per GiB: the first 4 GiB, mapped to themselves by 2 MiB pages.
-fn write_page_tables(ram: &GuestRam) -> Result<(), GuestMemoryError> {
-    let [pml4, pdpt, directories] = [0, 1, 2].map(|i| boot::PAGE_TABLES + i * TABLE);
+fn write_page_tables(ram: &GuestRam, base: u64) -> Result<(), GuestMemoryError> {
+    let [pml4, pdpt, directories] = [0, 1, 2].map(|i| base + i * TABLE);
     ram.write_obj(pdpt | PTE_PRESENT_WRITABLE, GuestAddress(pml4))?;
     for gib in 0..GIB_MAPPED {
         let directory = directories + gib * TABLE;
@@ -163,13 +214,15 @@ fn write_page_tables(ram: &GuestRam) -> Result<(), GuestMemoryError> {
 mod tests {
     use super::*;
 
+    const LINUX: Entry = Entry::Linux64 { rip: 0, zero_page: 0 };
+    const FIRMWARE: Entry = Entry::Firmware { rip: 0x6e_1234 };
+
     fn ram() -> GuestRam {
-        GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap()
+        GuestRam::from_ranges(&[(GuestAddress(0), 8 << 20)]).unwrap()
     }
 
     /// Walks the tables as the processor would.
-    fn translate(ram: &GuestRam, address: u64) -> Option<u64> {
-        let mut table = boot::PAGE_TABLES;
+    fn translate(ram: &GuestRam, mut table: u64, address: u64) -> Option<u64> {
         for shift in [39, 30, 21] {
             let entry: u64 = ram.read_obj(GuestAddress(table + (address >> shift & 0x1ff) * 8)).unwrap();
             if entry & PTE_PRESENT_WRITABLE != PTE_PRESENT_WRITABLE {
@@ -186,18 +239,42 @@ mod tests {
     #[test]
     fn four_gibibytes_are_mapped_to_themselves() {
         let ram = ram();
-        Entry::Linux64 { rip: 0, zero_page: 0 }.write_tables(&ram).unwrap();
-        for address in [0, 0x20_0000, 0x1234_5678, 0x4000_0000, 0xffff_ffff] {
-            assert_eq!(translate(&ram, address), Some(address), "{address:#x}");
+        for (entry, tables) in [(LINUX, boot::PAGE_TABLES), (FIRMWARE, firmware::PAGE_TABLES)] {
+            entry.write_tables(&ram).unwrap();
+            for address in [0, 0x20_0000, 0x1234_5678, 0x4000_0000, 0xffff_ffff] {
+                assert_eq!(translate(&ram, tables, address), Some(address), "{address:#x}");
+            }
+            assert_eq!(translate(&ram, tables, 1 << 32), None);
+            assert_eq!(translate(&ram, tables, 1 << 39), None);
         }
-        assert_eq!(translate(&ram, 1 << 32), None);
-        assert_eq!(translate(&ram, 1 << 39), None);
     }
 
     #[test]
     fn descriptors_are_the_flat_ones() {
-        assert_eq!(gdt(true)[2..4], [0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
-        assert_eq!(gdt(false)[2..5], [0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x0000_8b00_0000_0067]);
+        let pvh = Entry::Pvh { eip: 0, start_info: 0 };
+        assert_eq!(LINUX.descriptors()[2..4], [0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
+        assert_eq!(
+            pvh.descriptors()[2..5],
+            [0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x0000_8b00_0000_0067]
+        );
+        assert_eq!(FIRMWARE.descriptors(), [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
+        for entry in [LINUX, pvh, FIRMWARE] {
+            assert_eq!(usize::from(entry.gdt_limit()), entry.descriptors().len() * 8 - 1);
+        }
+    }
+
+    #[test]
+    fn firmware_finds_the_registers_that_its_documentation_names() {
+        let (mut sregs, mut regs) = (kvm_sregs::default(), kvm_regs::default());
+        FIRMWARE.apply(&mut sregs, &mut regs);
+        assert_eq!((regs.rip, regs.rbp, regs.rflags), (0x6e_1234, 0x6e_0000, 2));
+        assert_eq!([regs.r8, regs.r9, regs.r10, regs.r11, regs.r12], [0; 5]);
+        assert_eq!((sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer), (0x8000_0033, 0x70_0000, 0x660, 0xd00));
+        assert_eq!((sregs.cs.selector, sregs.cs.l), (0x08, 1));
+        for segment in [sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss] {
+            assert_eq!((segment.selector, segment.base, segment.limit), (0x10, 0, u32::MAX));
+        }
+        assert_eq!((sregs.gdt.base, sregs.gdt.limit, sregs.idt.limit), (0x70_6000, 23, 0));
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! What the guest finds in its RAM when VP 0 starts: a kernel, its boot structures and the ACPI tables.
+//! What the guest finds in its RAM when VP 0 starts: a kernel, its boot structures and the ACPI tables; or firmware.
 //!
-//! [`linux::load`] boots a Linux kernel without firmware and says how VP 0 has to start ([`Entry`]);
-//! [`acpi::write`] lays down the tables. Both only write to guest RAM: no KVM here, and nothing is kept.
+//! [`linux::load`] boots a Linux kernel without firmware, [`uefi::load`] boots firmware; both say how VP 0 has to
+//! start ([`Entry`]). [`acpi::write`] lays down the tables for a kernel. They only write to guest RAM: no KVM here,
+//! and nothing is kept. [`processor`] has what every processor starts with.
 
 pub mod acpi;
 mod entry;
 pub mod linux;
+pub mod processor;
+pub mod uefi;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +19,7 @@ use vm_memory::GuestMemoryError;
 pub use entry::Entry;
 
 /// Files and text that a direct boot starts from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootSource {
     /// bzImage, or ELF with a PVH note.
     pub kernel: PathBuf,
@@ -32,7 +35,7 @@ pub enum BootError {
     /// A file is missing or unreadable.
     #[error("Cannot read {what} {}", path.display())]
     Read {
-        /// Kernel or initrd.
+        /// Kernel, initrd or firmware.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -81,6 +84,18 @@ pub enum BootError {
     /// The kernel would read it only up to there.
     #[error("The kernel command line contains a NUL byte")]
     CmdlineNul,
+    /// A file that is not the firmware, or a damaged one.
+    #[error("{} cannot be booted as firmware (mu_msvm's MSVM.fd)", path.display())]
+    NotFirmware {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: uefi::image::ImageError,
+    },
+    /// The host has no random numbers for the firmware.
+    #[error("Cannot get random numbers for the firmware")]
+    NoEntropy(#[source] io::Error),
     /// Our own structures do not fit: RAM is far too small.
     #[error("Cannot write boot structures to guest RAM")]
     Write(#[from] GuestMemoryError),

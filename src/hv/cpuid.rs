@@ -284,6 +284,13 @@ pub fn processor_leaves(host: &CpuId, vp: u32, vp_count: u32, nested: bool) -> V
     leaves
 }
 
+/// Bits of a physical address, as the host's processor says; 36 if it does not.
+#[must_use]
+pub fn address_bits(host: &CpuId) -> u8 {
+    let entry = host.as_slice().iter().find(|entry| entry.function == 0x8000_0008);
+    entry.map_or(36, |entry| entry.eax.to_le_bytes()[0])
+}
+
 /// APIC id, core count and what the hypervisor adds, in the leaves that hold them.
 fn adapt(entry: &mut kvm_cpuid_entry2, vp: u32, vp_count: u32, nested: bool) {
     const VMX: u32 = bit(5);

@@ -124,6 +124,8 @@ pub struct Partition {
     pub vm: Arc<VmFd>,
     /// The virtual processors; index, APIC id and VP index are the same number.
     pub vcpus: Vec<VcpuFd>,
+    /// Bits of a physical address.
+    pub address_bits: u8,
 }
 
 impl Partition {
@@ -158,7 +160,7 @@ impl Partition {
             .collect::<Result<Vec<_>, _>>()?;
         // A route to a SINT is refused until its VP has a SynIC.
         route_interrupts(&vm, vp_count)?;
-        Ok(Partition { vm, vcpus })
+        Ok(Partition { vm, vcpus, address_bits: cpuid::address_bits(&host) })
     }
 
     /// An eventfd that raises an interrupt line of the IOAPIC.

@@ -17,14 +17,8 @@ use super::kick::Kick;
 use super::kvm::{HostError, Refused};
 use super::pause::Gate;
 use crate::boot::Entry;
+use crate::boot::processor::Msr;
 use crate::events::MachineEvent;
-
-/// IA32_MTRR_DEF_TYPE: memory is write-back unless a page table says otherwise.
-const MTRR_DEF_TYPE: u32 = 0x2FF;
-const MTRR_ENABLE_WRITE_BACK: u64 = 1 << 11 | 6;
-/// IA32_MISC_ENABLE: fast string operations.
-const MISC_ENABLE: u32 = 0x1A0;
-const MISC_ENABLE_FAST_STRINGS: u64 = 1;
 
 /// Sets the registers with which the first virtual processor starts; the others wait for it (SIPI).
 ///
@@ -38,14 +32,13 @@ pub fn set_entry(vcpu: &VcpuFd, entry: &Entry) -> Result<(), HostError> {
     vcpu.set_regs(&regs).refused("set registers")
 }
 
-/// Sets what firmware would set in every virtual processor.
+/// Sets registers that reset alone does not give a virtual processor.
 ///
 /// # Errors
 /// When KVM refuses a register.
-pub fn set_platform_msrs(vcpu: &VcpuFd) -> Result<(), HostError> {
-    let entry = |index, data| kvm_msr_entry { index, data, ..Default::default() };
-    let entries =
-        [entry(MTRR_DEF_TYPE, MTRR_ENABLE_WRITE_BACK), entry(MISC_ENABLE, MISC_ENABLE_FAST_STRINGS)];
+pub fn set_msrs(vcpu: &VcpuFd, msrs: &[Msr]) -> Result<(), HostError> {
+    let entry = |&(index, data): &Msr| kvm_msr_entry { index, data, ..Default::default() };
+    let entries: Vec<_> = msrs.iter().map(entry).collect();
     let msrs = Msrs::from_entries(&entries)
         .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
         .refused("set registers")?;
@@ -53,7 +46,7 @@ pub fn set_platform_msrs(vcpu: &VcpuFd) -> Result<(), HostError> {
     if set == entries.len() {
         Ok(())
     } else {
-        Err(io::Error::from_raw_os_error(libc::EINVAL)).refused("set the memory type registers")
+        Err(io::Error::from_raw_os_error(libc::EINVAL)).refused("set the registers of a processor")
     }
 }
 

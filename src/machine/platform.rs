@@ -23,18 +23,24 @@ fn insert(
     Ok(ports.insert(name, first, count, Arc::new(Mutex::new(device)))?)
 }
 
+/// Those that somebody on the host talks to.
+pub(super) struct Registers {
+    pub serial: Arc<Mutex<Serial>>,
+    pub power: Arc<Mutex<PowerManagement>>,
+}
+
 /// Adds all of them; what the guest writes to its console goes to `console`.
 pub(super) fn add(
     ports: &mut PortBus,
     partition: &Partition,
     events: &EventSender,
     console: Box<dyn SerialOutput>,
-) -> Result<Arc<Mutex<Serial>>, MachineError> {
+) -> Result<Registers, MachineError> {
     let serial = add_serial(ports, partition, console)?;
     insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())?;
-    add_power(ports, partition, events)?;
+    let power = add_power(ports, partition, events)?;
     add_absent(ports)?;
-    Ok(serial)
+    Ok(Registers { serial, power })
 }
 
 fn add_serial(
@@ -47,15 +53,16 @@ fn add_serial(
     Ok(serial)
 }
 
-fn add_power(ports: &mut PortBus, partition: &Partition, events: &EventSender) -> Result<(), MachineError> {
+fn add_power(
+    ports: &mut PortBus,
+    partition: &Partition,
+    events: &EventSender,
+) -> Result<Arc<Mutex<PowerManagement>>, MachineError> {
     let power = Arc::new(Power { vm: Arc::clone(&partition.vm), events: events.try_clone()? });
-    insert(
-        ports,
-        "power management",
-        (port::PM, PowerManagement::PORTS),
-        PowerManagement::new(Arc::clone(&power) as _),
-    )?;
-    insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))
+    let registers = Arc::new(Mutex::new(PowerManagement::new(Arc::clone(&power) as _)));
+    ports.insert("power management", port::PM, PowerManagement::PORTS, Arc::clone(&registers) as _)?;
+    insert(ports, "reset pulse", (port::I8042_COMMAND, ResetPulse::PORTS), ResetPulse::new(power))?;
+    Ok(registers)
 }
 
 fn add_absent(ports: &mut PortBus) -> Result<(), MachineError> {

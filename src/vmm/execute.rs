@@ -65,6 +65,9 @@ impl ControlLoop<'_> {
 
     fn resume(&mut self) -> Outcome {
         if self.machine.gate.state() != RunState::Running {
+            if let Some(firmware) = &self.machine.firmware {
+                firmware.excuse();
+            }
             self.machine.gate.open();
             log::info!("The machine goes on");
         }

@@ -43,7 +43,7 @@ pub struct Holder {
 /// Locks a file for as long as it is open: exclusively to write, together with other readers to read.
 ///
 /// A file system without locks gets a warning in the log: refusing it would leave its user without disks.
-pub(super) fn lock(file: &File, access: Access) -> Result<(), LockError> {
+pub(crate) fn lock(file: &File, access: Access) -> Result<(), LockError> {
     let operation = match access {
         Access::Read => FlockOperation::NonBlockingLockShared,
         Access::Write => FlockOperation::NonBlockingLockExclusive,
@@ -52,9 +52,7 @@ pub(super) fn lock(file: &File, access: Access) -> Result<(), LockError> {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => Err(LockError::InUse { holder: holder(file) }),
         Err(error @ (Errno::OPNOTSUPP | Errno::NOLCK)) => {
-            log::warn!(
-                "a disk image is on a file system without locks ({error}): nothing else may write to it"
-            );
+            log::warn!("a file is on a file system without locks ({error}): nothing else may write to it");
             Ok(())
         }
         Err(error) => Err(LockError::Host(error.into())),

@@ -55,6 +55,7 @@ pub use disk::{CacheMode, Disk, DiskCounters, DiskOptions};
 pub use format::{Format, UnknownFormat};
 pub use image::{Access, DiskError, Extent, Geometry, Image, Place, Zeroing};
 pub use info::{ImageInfo, Layout};
+pub(crate) use lock::lock;
 pub use lock::{Holder, LockError};
 pub use memory::MemoryImage;
 pub use open::{FileError, OpenError, OpenOptions, OpenReason};

@@ -28,6 +28,9 @@ pub const RESET: u16 = 0x33;
 /// What resets the machine when written to [`RESET`].
 pub const RESET_VALUE: u8 = 1;
 
+/// General purpose event of a changed generation id: `\_GPE._E00` of the firmware's DSDT notifies its device.
+pub const GPE_GENERATION_ID: u16 = 0;
+
 /// `SLP_TYP` of S5, soft off.
 const SLEEP_S5: u16 = 0;
 /// `SLP_TYP` of S4, hibernation.

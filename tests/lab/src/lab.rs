@@ -125,9 +125,26 @@ impl Lab {
 
     /// Starts a guest.
     pub fn start(&mut self, guest: &Guest) -> Result<Vm<'_>> {
+        let report = self.new_report();
+        let program = self.program(guest, &report)?;
+        self.start_program(program, report)
+    }
+
+    /// Starts a guest that is no Linux kernel, by busman's arguments.
+    pub fn start_busman(&mut self, arguments: &[&str]) -> Result<Vm<'_>> {
+        let report = self.new_report();
+        let run = ["run".to_owned(), "--report".to_owned(), report.display().to_string()];
+        let args = run.into_iter().chain(arguments.iter().map(ToString::to_string)).collect();
+        self.start_program(Program { path: self.busman.clone(), args, dir: "/".into() }, report)
+    }
+
+    fn new_report(&self) -> PathBuf {
         let report = self.logs.join(format!("{}.json", self.label));
         let _ = std::fs::remove_file(&report);
-        let program = self.program(guest, &report)?;
+        report
+    }
+
+    fn start_program(&mut self, program: Program, report: PathBuf) -> Result<Vm<'_>> {
         let mut transcript = File::options().create(true).append(true).open(self.transcript())?;
         writeln!(transcript, "$ {} {:?}", program.path.display(), program.args)?;
         Vm::start(self.session()?, program, report, transcript)

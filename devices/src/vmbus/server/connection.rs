@@ -139,11 +139,11 @@ impl Server {
         if negotiated { Ok(session) } else { Err(Refusal::NotNegotiated) }
     }
 
-    pub(super) fn on_initiate_contact(&mut self, body: &[u8]) -> Handled {
+    pub(super) fn on_initiate_contact(&mut self, port: u32, body: &[u8]) -> Handled {
         let (contact, _) = read::<InitiateContact>(body)?;
         self.counters.contacts += 1;
         let client_id = InitiateContact2::read_from_prefix(body).ok().map(|(contact, _)| contact.client_id);
-        let next = self.negotiate(&contact, client_id);
+        let next = self.negotiate(port, &contact, client_id);
         // What a guest asks for tells which guest it is.
         guest_log!(
             Level::Info,
@@ -162,12 +162,14 @@ impl Server {
 
     /// Decides what a contact will be answered.
     ///
+    /// Only a guest that knows the newer port names a SINT and a VTL: UEFI firmware speaks 6.0 on the old port and
+    /// leaves them zero.
     /// Monitor pages are ignored: no offer allocates a monitor.
-    fn negotiate(&self, contact: &InitiateContact, client_id: Option<Guid>) -> Next {
+    fn negotiate(&self, port: u32, contact: &InitiateContact, client_id: Option<Guid>) -> Next {
         let version = Version(contact.version.get());
         // What these bytes are in older versions is the address of a page.
-        let (sint, vtl) =
-            if version >= Version::V5_0 { (contact.sint, contact.vtl) } else { (VMBUS_SINT, 0) };
+        let names_target = version >= Version::V5_0 && port == MULTI_CLIENT_PORT;
+        let (sint, vtl) = if names_target { (contact.sint, contact.vtl) } else { (VMBUS_SINT, 0) };
         let vp = if version >= Version::V3_0 { contact.target_vp.get() } else { 0 };
         let Some(destination) = self.destination(vp, sint.into()) else {
             let vp = if self.has_vp(vp) { vp } else { 0 };

@@ -101,7 +101,10 @@ impl Server {
     pub fn handle(&mut self, connection_id: u32, message: &[u8]) {
         self.counters.messages_in += 1;
         let outcome = match Header::read_from_prefix(message) {
-            Ok((header, body)) => self.dispatch(header.message_type.get(), body),
+            Ok((header, body)) => match header.message_type.get() {
+                message_type::INITIATE_CONTACT => self.on_initiate_contact(connection_id, body),
+                message_type => self.dispatch(message_type, body),
+            },
             Err(_) => Err(Refusal::Short),
         };
         if let Err(refusal) = outcome {
@@ -164,19 +167,16 @@ impl Server {
         self.channels.iter().map(|(&offer, channel)| (channel.info(offer), &channel.offer))
     }
 
+    /// Any message but INITIATE_CONTACT, which is welcome at any time.
     fn dispatch(&mut self, message_type: u32, body: &[u8]) -> Handled {
-        if self.outbox.len() >= limits::MAX_UNDELIVERED && message_type != message_type::INITIATE_CONTACT {
+        if self.outbox.len() >= limits::MAX_UNDELIVERED {
             return Err(Refusal::Overrun);
         }
-        let ends_a_pause = matches!(
-            message_type,
-            message_type::INITIATE_CONTACT | message_type::UNLOAD | message_type::RESUME
-        );
+        let ends_a_pause = matches!(message_type, message_type::UNLOAD | message_type::RESUME);
         if self.outbox.is_paused() && !ends_a_pause {
             return Err(Refusal::Paused);
         }
         match message_type {
-            message_type::INITIATE_CONTACT => self.on_initiate_contact(body),
             message_type::UNLOAD => self.on_unload(),
             message_type::OPEN_RESERVED_CHANNEL => self.on_open_reserved_channel(body),
             message_type::CLOSE_RESERVED_CHANNEL => self.on_close_reserved_channel(body),

@@ -4,6 +4,7 @@ mod api;
 mod boot;
 mod bus;
 mod guest;
+mod platform;
 mod rings;
 mod services;
 mod storage;
@@ -37,6 +38,7 @@ pub struct Family {
 /// All families.
 pub const FAMILIES: &[Family] = &[
     Family { name: "boot", tests: boot::TESTS, slow: &[] },
+    Family { name: "platform", tests: platform::TESTS, slow: &[] },
     Family { name: "bus", tests: bus::TESTS, slow: &[] },
     Family { name: "services", tests: services::TESTS, slow: &[] },
     Family { name: "guest", tests: guest::TESTS, slow: &[] },

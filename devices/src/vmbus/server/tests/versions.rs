@@ -135,6 +135,19 @@ fn an_interrupt_page_is_not_taken_for_a_sint() {
 }
 
 #[test]
+fn uefi_firmware_waited_for_ever_because_it_names_no_sint_on_the_old_port() {
+    let mut host = Host::new();
+    let mut contact = contact(Version::V6_0);
+    (contact.sint, contact.vtl, contact.features) = (0, 0, 8.into());
+    let contact = InitiateContact2 { contact, client_id: Guid::from_bytes([7; 16]) };
+    host.server.handle(MESSAGE_PORT, &message(message_type::INITIATE_CONTACT, &contact));
+    host.outs();
+    assert_eq!((host.messages[0].vp, host.messages[0].sint), (1, 2));
+    let VersionResponse2 { response, features } = host.only();
+    assert_eq!((response.supported, features.get()), (1, 8));
+}
+
+#[test]
 fn messages_cannot_go_to_a_vp_that_there_is_not() {
     for vp in [VPS, u32::MAX] {
         let mut host = Host::new();

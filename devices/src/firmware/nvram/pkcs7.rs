@@ -1,0 +1,201 @@
+//! Signatures of authenticated variables: PKCS#7 `SignedData` (RFC 2315) and X.509 certificates (RFC 5280), as far as
+//! EFI uses them: RSA with SHA-2, detached contents, no attributes.
+//!
+//! The cryptography is `ring`'s (RSA of 2048 to 8192 bits, PKCS#1 v1.5), the DER that of `der`. Everything in here is a
+//! guest's bytes: whatever is not exactly as expected is no signature. Certificates have no dates here: a machine's
+//! clock is its guest's, and firmware has always ignored them.
+
+use der::asn1::{AnyRef, ObjectIdentifier};
+use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
+use ring::digest;
+use ring::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters,
+    RsaPublicKeyComponents,
+};
+
+const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
+const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
+const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+
+/// Certificates that a signature may bring.
+const CERTIFICATES_MAX: usize = 8;
+
+/// The elements of a SEQUENCE, a SET or a constructed context-specific tag.
+fn elements<'a>(parent: &AnyRef<'a>) -> Option<Vec<AnyRef<'a>>> {
+    let mut reader = SliceReader::new(parent.value()).ok()?;
+    let mut elements = Vec::new();
+    while !reader.is_finished() {
+        elements.push(reader.decode().ok()?);
+    }
+    Some(elements)
+}
+
+fn is_context(any: &AnyRef<'_>, number: u32) -> bool {
+    any.tag() == Tag::ContextSpecific { constructed: true, number: TagNumber(number) }
+}
+
+/// The first element of an `AlgorithmIdentifier`; parameters of RSA and SHA-2 are NULL or absent, and say nothing.
+fn algorithm(any: &AnyRef<'_>) -> Option<ObjectIdentifier> {
+    elements(any)?.first()?.decode_as().ok()
+}
+
+fn verifies(
+    key: &RsaPublicKeyComponents<&[u8]>,
+    parameters: &'static RsaParameters,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    key.verify(parameters, message, signature).is_ok()
+}
+
+/// A certificate with an RSA key.
+#[derive(Debug)]
+pub(super) struct Certificate<'a> {
+    /// All of it.
+    whole: AnyRef<'a>,
+    /// The part that its issuer signed, with its tag.
+    signed: Vec<u8>,
+    serial: AnyRef<'a>,
+    issuer: AnyRef<'a>,
+    subject: AnyRef<'a>,
+    key: RsaPublicKeyComponents<&'a [u8]>,
+    algorithm: ObjectIdentifier,
+    signature: &'a [u8],
+}
+
+impl<'a> Certificate<'a> {
+    pub fn parse(der: &'a [u8]) -> Option<Self> {
+        Self::new(AnyRef::from_der(der).ok()?)
+    }
+
+    fn new(whole: AnyRef<'a>) -> Option<Self> {
+        let [body, signature_algorithm, signature] = elements(&whole)?.try_into().ok()?;
+        let fields = elements(&body)?;
+        // The version, an explicit [0], is absent in version 1.
+        let fields = match fields.as_slice() {
+            [version, rest @ ..] if is_context(version, 0) => rest,
+            all => all,
+        };
+        let [serial, _, issuer, _, subject, key, ..] = fields else { return None };
+        let [key_algorithm, key] = elements(key)?.try_into().ok()?;
+        if algorithm(&key_algorithm)? != RSA {
+            return None;
+        }
+        Some(Certificate {
+            whole,
+            signed: body.to_der().ok()?,
+            serial: *serial,
+            issuer: *issuer,
+            subject: *subject,
+            key: rsa_key(bits(&key)?)?,
+            algorithm: algorithm(&signature_algorithm)?,
+            signature: bits(&signature)?,
+        })
+    }
+
+    pub fn is_same(&self, other: &Certificate<'_>) -> bool {
+        self.whole == other.whole
+    }
+
+    pub fn is_issued_by(&self, issuer: &Certificate<'_>) -> bool {
+        let parameters = match self.algorithm {
+            RSA_SHA256 => &RSA_PKCS1_2048_8192_SHA256,
+            RSA_SHA384 => &RSA_PKCS1_2048_8192_SHA384,
+            RSA_SHA512 => &RSA_PKCS1_2048_8192_SHA512,
+            _ => return false,
+        };
+        self.issuer == issuer.subject && verifies(&issuer.key, parameters, &self.signed, self.signature)
+    }
+
+    /// SHA-256 of all of it.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let whole = self.whole.to_der().unwrap_or_default();
+        digest::digest(&digest::SHA256, &whole).as_ref().try_into().unwrap_or([0; 32])
+    }
+}
+
+/// The bytes of a BIT STRING of whole bytes.
+fn bits<'a>(any: &AnyRef<'a>) -> Option<&'a [u8]> {
+    match (any.tag(), any.value()) {
+        (Tag::BitString, [0, bytes @ ..]) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// `RSAPublicKey`: modulus and exponent, positive.
+fn rsa_key(der: &[u8]) -> Option<RsaPublicKeyComponents<&[u8]>> {
+    let [n, e] = elements(&AnyRef::from_der(der).ok()?)?.try_into().ok()?;
+    let positive =
+        |any: AnyRef<'_>| any.tag() == Tag::Integer && any.value().first().is_some_and(|&b| b < 0x80);
+    if !positive(n) || !positive(e) {
+        return None;
+    }
+    let [n, e] = [n, e].map(|any| any.value().strip_prefix(&[0]).unwrap_or_else(|| any.value()));
+    Some(RsaPublicKeyComponents { n, e })
+}
+
+/// A signature, and the certificates that came with it.
+#[derive(Debug)]
+pub(super) struct SignedData<'a> {
+    certificates: Vec<Certificate<'a>>,
+    issuer: AnyRef<'a>,
+    serial: AnyRef<'a>,
+    parameters: &'static RsaParameters,
+    signature: &'a [u8],
+}
+
+impl<'a> SignedData<'a> {
+    /// Takes it apart; EFI has it with and without `ContentInfo` around it.
+    pub fn parse(der: &'a [u8]) -> Option<Self> {
+        let outer = AnyRef::from_der(der).ok()?;
+        let inner = match elements(&outer)?.as_slice() {
+            [kind, content] if kind.decode_as() == Ok(SIGNED_DATA) && is_context(content, 0) => {
+                let [inner] = elements(content)?.try_into().ok()?;
+                inner
+            }
+            _ => outer,
+        };
+        let fields = elements(&inner)?;
+        // Version, digest algorithms, the contents, which are detached, perhaps revocations, and who signed.
+        let [_, _, _, optional @ .., signers] = fields.as_slice() else { return None };
+        let certificates = match optional.first() {
+            Some(any) if is_context(any, 0) => elements(any)?,
+            _ => Vec::new(),
+        };
+        if certificates.len() > CERTIFICATES_MAX {
+            return None;
+        }
+        let [signer] = elements(signers)?.try_into().ok()?;
+        // No attributes: with them the signature would cover these instead of the message.
+        let [_, who, hash, kind, signature] = elements(&signer)?.try_into().ok()?;
+        let [issuer, serial] = elements(&who)?.try_into().ok()?;
+        let parameters = match (algorithm(&hash)?, algorithm(&kind)?) {
+            (SHA256, RSA | RSA_SHA256) => &RSA_PKCS1_2048_8192_SHA256,
+            (SHA384, RSA | RSA_SHA384) => &RSA_PKCS1_2048_8192_SHA384,
+            (SHA512, RSA | RSA_SHA512) => &RSA_PKCS1_2048_8192_SHA512,
+            _ => return None,
+        };
+        let signature = (signature.tag() == Tag::OctetString).then(|| signature.value())?;
+        let certificates = certificates.into_iter().filter_map(Certificate::new).collect();
+        Some(SignedData { certificates, issuer, serial, parameters, signature })
+    }
+
+    /// Certificates that came with it and that it names as the signer's.
+    pub fn signers(&self) -> impl Iterator<Item = &Certificate<'a>> {
+        self.certificates.iter().filter(|certificate| self.names(certificate))
+    }
+
+    fn names(&self, certificate: &Certificate<'_>) -> bool {
+        certificate.issuer == self.issuer && certificate.serial == self.serial
+    }
+
+    /// Whether it names this certificate, and its key signed the message.
+    pub fn is_by(&self, certificate: &Certificate<'_>, message: &[u8]) -> bool {
+        self.names(certificate) && verifies(&certificate.key, self.parameters, message, self.signature)
+    }
+}

@@ -1,0 +1,137 @@
+//! The command as a user types it, on real files.
+
+use super::*;
+use clap::Parser;
+use std::error::Error;
+use vmm_sys_util::tempdir::TempDir;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    nvram: Nvram,
+}
+
+const OTHER: &str = "Private-00112233-4455-6677-8899-aabbccddeeff";
+
+/// A directory with a file `vm.nvram`, and the command's answers or complaints; `@` is the file.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Desk(TempDir::new_with_prefix("/tmp/busman-nvram").unwrap());
+        desk.run(&["reset", "--file", "@"]).unwrap();
+        desk
+    }
+
+    fn file(&self) -> String {
+        self.0.as_path().join("vm.nvram").display().to_string()
+    }
+
+    fn run(&self, words: &[&str]) -> Result<String, String> {
+        let words = words.iter().map(|word| word.replace('@', &self.file()));
+        let cli = Cli::try_parse_from(["nvram".to_owned()].into_iter().chain(words));
+        let mut out = Vec::new();
+        cli.map_err(|error| error.to_string())?.nvram.run(&mut out).map_err(|error| {
+            let errors = std::iter::successors(Some(&error as &dyn Error), |error| (*error).source());
+            errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        })?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// A command with its words separated by spaces.
+    fn line(&self, line: &str) -> Result<String, String> {
+        self.run(&line.split(' ').collect::<Vec<_>>())
+    }
+}
+
+#[test]
+fn variables_are_set_shown_and_deleted() {
+    let desk = Desk::new();
+    desk.line("set --file @ BootOrder --hex 02000000").unwrap();
+    desk.run(&["set", "--file", "@", OTHER, "--text", "hëllo", "--attributes", "nv,bs"]).unwrap();
+    let list = desk.line("list --file @").unwrap();
+    let wanted = format!(
+        "{OTHER}                  nv,bs            12\nBootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c  nv,bs,rt          4\n\
+         2 variables, 511 KiB are free\n"
+    );
+    assert_eq!(list.split_whitespace().collect::<Vec<_>>(), wanted.split_whitespace().collect::<Vec<_>>());
+    let order = desk.line("get --file @ BootOrder").unwrap();
+    assert_eq!(
+        order.lines().collect::<Vec<_>>(),
+        [
+            "BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c  nv,bs,rt, 4 bytes".to_owned(),
+            format!("0000  {:47}  ....", "02 00 00 00"),
+        ]
+    );
+    assert_eq!(desk.run(&["get", "--file", "@", OTHER, "--text"]).unwrap(), "hëllo\n");
+    assert_eq!(desk.line("get --file @ BootOrder --raw").unwrap().as_bytes(), [2, 0, 0, 0]);
+    let json: serde_json::Value = serde_json::from_str(&desk.line("list --file @ --json").unwrap()).unwrap();
+    assert_eq!(json[1]["data"], "02000000");
+    assert_eq!(json[0]["attributes"], serde_json::json!(["nv", "bs"]));
+    // The attributes stay those that it has.
+    desk.run(&["set", "--file", "@", OTHER, "--hex", "ff"]).unwrap();
+    assert!(desk.run(&["get", "--file", "@", OTHER]).unwrap().contains("nv,bs, 1 bytes"));
+    desk.line("set --file @ BootOrder --delete").unwrap();
+    assert!(
+        desk.line("get --file @ BootOrder")
+            .unwrap_err()
+            .starts_with("There is no variable BootOrder-8be4df61")
+    );
+    assert!(desk.line("set --file @ BootOrder --delete").is_err());
+    desk.line("reset --file @").unwrap();
+    assert!(desk.line("list --file @").unwrap().starts_with("0 variables"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_sentence() {
+    let desk = Desk::new();
+    let too_large = desk.0.as_path().join("large");
+    fs::write(&too_large, vec![0; 32 * 1024 + 1]).unwrap();
+    let too_large = format!("set --file @ A --data {}", too_large.display());
+    for (line, hint) in [
+        ("set --file @ A --hex 00 --attributes nv,rt", "rt goes with bs"),
+        ("set --file @ A --hex 00 --attributes bs,rt", "have to have nv"),
+        ("set --file @ A --hex 00 --attributes nv", "make no sense"),
+        ("set --file @ SecureBoot --hex 01", "the host shows it"),
+        ("set --file @ PK --hex 01", "keys are lists of signatures"),
+        (too_large.as_str(), "too large"),
+        ("set --file @ A --data /nonexistent", "Cannot read /nonexistent, which --data names"),
+        ("set --file @.not A --hex 00", "Cannot open the NVRAM file"),
+        ("list --file @.not", "Cannot open the NVRAM file"),
+        ("set --file @ A", "required"),
+        ("set --file @ A --hex 00 --delete", "cannot be used with"),
+        ("get --file @ A --raw --json", "cannot be used with"),
+        ("set --file @ A --hex 0", "pairs of hexadecimal digits"),
+        ("list", "--file"),
+    ] {
+        let error = desk.line(line).unwrap_err();
+        assert!(error.contains(hint), "{line}: {error}");
+    }
+    assert!(desk.line("list --file @").unwrap().starts_with("0 variables"));
+}
+
+#[test]
+fn a_running_machines_file_is_read_and_not_changed() {
+    let desk = Desk::new();
+    desk.line("set --file @ A --hex 00").unwrap();
+    let machine = NvramFile::open(Path::new(&desk.file())).unwrap();
+    desk.line("get --file @ A").unwrap();
+    for line in ["set --file @ A --hex 01", "set --file @ A --delete", "reset --file @ --force"] {
+        let error = desk.line(line).unwrap_err();
+        assert!(error.contains("each machine needs its own: It is in use by this very process"), "{error}");
+    }
+    drop(machine);
+    desk.line("set --file @ A --hex 01").unwrap();
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_is_printed() {
+    let desk = Desk::new();
+    desk.run(&["set", "--file", "@", "A\u{1b}[2J\nB", "--text", "\u{1b}]0;x\u{7}"]).unwrap();
+    let list = desk.line("list --file @").unwrap();
+    let value = desk.run(&["get", "--file", "@", "A\u{1b}[2J\nB", "--text"]).unwrap();
+    let columns = desk.run(&["get", "--file", "@", "A\u{1b}[2J\nB"]).unwrap();
+    for text in [list, value, columns] {
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+}
