@@ -255,8 +255,10 @@ fn what_a_guest_is_asked_is_shown_in_words() {
         let offer = guest.connect_to(HEARTBEAT);
         let mut channel = guest.open(&offer, 8, 8);
         for (kind, body) in &bodies {
-            let header = [3, 0, 0, 0, *kind, 0, 4, 0, 0, 0, body.len() as u8, 0, 0, 0, 0, 0, 0, 3, 0, 0];
-            let pipe = PipeHeader::data((header.len() + body.len()) as u32);
+            let size = u16::try_from(body.len()).unwrap();
+            let [low, high] = size.to_le_bytes();
+            let header = [3, 0, 0, 0, *kind, 0, 4, 0, 0, 0, low, high, 0, 0, 0, 0, 0, 3, 0, 0];
+            let pipe = PipeHeader::data(20 + u32::from(size));
             channel.send(&PacketOut::in_band(0, &[pipe.as_bytes(), &header, body]));
             channel.receive(|_| ());
         }
