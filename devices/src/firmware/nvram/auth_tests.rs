@@ -294,20 +294,36 @@ fn a_private_variable_is_its_first_signers() {
 }
 
 #[test]
-fn the_signature_of_openssl_is_good_with_and_without_content_info() {
+fn signatures_of_openssl_are_good_with_and_without_content_info_and_attributes() {
     let db = image("db");
     let inner = {
         let whole = AnyRef::from_der(FOREIGN).unwrap();
         let (_, content) = AnyRef::from_der_partial(whole.value()).unwrap();
         AnyRef::from_der(content).unwrap().value().to_vec()
     };
-    for pkcs7 in [FOREIGN, &inner] {
+    for pkcs7 in [FOREIGN, &inner, FOREIGN_ATTRIBUTES] {
         owned().set(&db, AUTH, &payload(time(5), pkcs7, &hash(1))).unwrap();
-        let refused = owned().set(&db, AUTH, &payload(time(6), pkcs7, &hash(1)));
+        for (second, byte) in [(6, 1), (5, 2)] {
+            let refused = owned().set(&db, AUTH, &payload(time(second), pkcs7, &hash(byte)));
+            assert_eq!(refused, Err(EfiStatus::SecurityViolation));
+        }
+    }
+}
+
+#[test]
+fn attributes_are_signed_themselves() {
+    // Their digest of another message does not make it the signed one, nor does a second digest.
+    let db = image("db");
+    let message = |byte| signed_message(&db, Attributes::POLICY, &time(5), &hash(byte));
+    let digest = |byte| ring::digest::digest(&ring::digest::SHA256, &message(byte));
+    let (own, other) = (digest(1), digest(2));
+    let at = FOREIGN_ATTRIBUTES.windows(32).position(|bytes| bytes == own.as_ref()).unwrap();
+    let mut forged = FOREIGN_ATTRIBUTES.to_vec();
+    forged[at..at + 32].copy_from_slice(other.as_ref());
+    for byte in [1, 2] {
+        let refused = owned().set(&db, AUTH, &payload(time(5), &forged, &hash(byte)));
         assert_eq!(refused, Err(EfiStatus::SecurityViolation));
     }
-    let refused = owned().set(&db, AUTH, &payload(time(5), FOREIGN_ATTRIBUTES, &hash(1)));
-    assert_eq!(refused, Err(EfiStatus::SecurityViolation));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use super::format::{self, FILE_MAX, FormatError};
+use super::format::{self, FILE_MAX, FormatError, VERSION};
 use super::services::Keep;
 use super::store::Store;
 use crate::disk::{Access, LockError, lock};
@@ -48,8 +48,8 @@ pub enum NvramError {
     },
     /// It is not what it should be.
     #[error(
-        "Cannot use the NVRAM file {}, which is left as it is: restore it from a copy, or start over with: \
-         busman nvram reset --force --file {}", path.display(), path.display()
+        "Cannot use the NVRAM file {}, which is left as it is: name another, restore it from a copy, or start over \
+         with: busman nvram reset --force --file {}", path.display(), path.display()
     )]
     Contents {
         /// The file.
@@ -57,6 +57,17 @@ pub enum NvramError {
         /// What is wrong with it.
         #[source]
         source: FormatError,
+    },
+    /// Nothing is wrong with it.
+    #[error(
+        "Cannot use the NVRAM file {}: its format is version {version}, and this busman knows version {VERSION} at \
+         most; use the one that made it", path.display()
+    )]
+    Later {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u32,
     },
 }
 
@@ -229,7 +240,10 @@ fn decode(file: &File, path: &Path) -> Result<Store, NvramError> {
     if bytes.len() > FILE_MAX {
         return Err(contents(FormatError::Foreign));
     }
-    format::decode(&bytes).map_err(contents)
+    format::decode(&bytes).map_err(|error| match error {
+        FormatError::Version(version) => NvramError::Later { path: path.to_owned(), version },
+        error => contents(error),
+    })
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

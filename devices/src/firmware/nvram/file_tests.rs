@@ -1,28 +1,26 @@
-//! The file: what happens to it when its writer dies anywhere, and what becomes of files that are not good.
+//! The file: what happens to it when its writer stops at any step, and what becomes of files that are not good.
+//!
+//! That a writer is killed is `tests/nvram.rs`: here nothing may start a process, because for a moment it would have the
+//! locks of all these files.
 
 use super::file::{NvramError, NvramFile, Step};
 use super::format;
 use super::protocol::Attributes;
-use super::services::{Keep, Variables};
+use super::services::Keep;
 use super::store::Store;
 use super::variable::{Variable, VariableId};
 use crate::guid::Guid;
 use std::error::Error;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::{env, fs};
 use vmm_sys_util::tempdir::TempDir;
 
 fn scratch() -> (TempDir, PathBuf) {
     let directory = TempDir::new_with_prefix("/tmp/busman-nvram").unwrap();
     let path = directory.as_path().join("vm.nvram");
     (directory, path)
-}
-
-fn id() -> VariableId {
-    VariableId::new(Guid::ZERO, "Counter").unwrap()
 }
 
 /// A store whose variable says which it is; large enough for several writes.
@@ -154,6 +152,19 @@ fn a_damaged_file_is_named_and_left_as_it_is() {
 }
 
 #[test]
+fn a_later_versions_file_is_not_offered_to_be_replaced() {
+    let (_directory, path) = scratch();
+    let mut bytes = format::encode(&store(1));
+    bytes[8] = 7;
+    fs::write(&path, &bytes).unwrap();
+    for error in [NvramFile::open(&path).unwrap_err(), NvramFile::reset(&path, true).unwrap_err()] {
+        let text = chain(&error);
+        assert!(text.contains("version 7") && !text.contains("reset"), "{text}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn what_is_no_file_is_refused_and_a_link_stays_one() {
     let (directory, path) = scratch();
     assert!(NvramFile::open_or_create(directory.as_path()).is_err());
@@ -165,56 +176,4 @@ fn what_is_no_file_is_refused_and_a_link_stays_one() {
     file.keep(&store(3)).unwrap();
     assert_eq!(NvramFile::read(&path).unwrap(), store(3));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-}
-
-const WRITER: &str = "BUSMAN_TEST_NVRAM_WRITER";
-
-/// Not a test: the process that the next one kills. It counts in a variable, and tells each number that is kept.
-#[test]
-#[ignore = "runs in a process of its own"]
-fn writer() {
-    let Some(path) = env::var_os(WRITER) else { return };
-    let (file, store) = NvramFile::open_or_create(Path::new(&path)).unwrap();
-    let mut variables = Variables::new(store, Box::new(file));
-    let start = variables.get(&id()).map_or(0, |variable| number(&variable.data));
-    for number in start + 1.. {
-        let data = number.to_le_bytes().repeat(4000);
-        variables.set(&id(), Attributes::LASTING.bits(), &data).unwrap();
-        writeln!(io::stdout(), "\nkept {number}").unwrap();
-    }
-}
-
-fn number(data: &[u8]) -> u32 {
-    u32::from_le_bytes(data[..4].try_into().unwrap())
-}
-
-#[test]
-fn a_writer_killed_a_hundred_times_loses_nothing_it_acknowledged() {
-    let (_directory, path) = scratch();
-    let mut acknowledged = 0;
-    for round in 0..100 {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "firmware::nvram::file_tests::writer", "--ignored", "--nocapture"])
-            .env(WRITER, &path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut text = String::new();
-        while text.matches("kept ").count() < round % 7 + 1 {
-            assert_ne!(output.read_line(&mut text).unwrap(), 0, "it ended by itself: {text}");
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // A number that was cut in the pipe was still acknowledged, but says less than it should.
-        output.read_to_string(&mut text).unwrap();
-        let whole = text.rsplit_once('\n').unwrap().0;
-        let told = whole.lines().rev().find_map(|line| line.strip_prefix("kept ")?.parse().ok());
-        acknowledged = told.unwrap_or(acknowledged).max(acknowledged);
-        let store = NvramFile::read(&path).unwrap();
-        let data = &store.get(&id()).unwrap().data;
-        assert!(number(data) >= acknowledged, "round {round}: {acknowledged} was acknowledged");
-        assert_eq!(data, &number(data).to_le_bytes().repeat(4000));
-    }
 }

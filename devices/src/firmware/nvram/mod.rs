@@ -10,7 +10,7 @@
 //! | [`store`] | all of them, with limits |
 //! | [`services`] | what a guest may do with them |
 //! | `auth`, `pkcs7`, `signatures` | authenticated writes: what has to be signed, by whom, and whether it is |
-//! | [`format`], [`file`] | the store as bytes; the file that has them |
+//! | [`mod@format`], [`mod@file`] | the store as bytes; the file that has them |
 //! | [`protocol`] | EFI's structures and well-known names |
 
 mod auth;

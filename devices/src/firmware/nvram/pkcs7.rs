@@ -1,5 +1,6 @@
 //! Signatures of authenticated variables: PKCS#7 `SignedData` (RFC 2315) and X.509 certificates (RFC 5280), as far as
-//! EFI uses them: RSA with SHA-2, detached contents, no attributes.
+//! EFI uses them: RSA with SHA-2, detached contents. EFI wants no signed attributes, yet signers are about that have
+//! them, and firmware takes theirs.
 //!
 //! The cryptography is `ring`'s (RSA of 2048 to 8192 bits, PKCS#1 v1.5), the DER that of `der`. Everything in here is a
 //! guest's bytes: whatever is not exactly as expected is no signature. Certificates have no dates here: a machine's
@@ -14,6 +15,7 @@ use ring::signature::{
 };
 
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
+const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
@@ -145,8 +147,32 @@ pub(super) struct SignedData<'a> {
     certificates: Vec<Certificate<'a>>,
     issuer: AnyRef<'a>,
     serial: AnyRef<'a>,
+    hash: &'static digest::Algorithm,
+    attributes: Option<SignedAttributes<'a>>,
     parameters: &'static RsaParameters,
     signature: &'a [u8],
+}
+
+/// What a signer signs instead of the message: it has the message's digest in it.
+#[derive(Debug)]
+struct SignedAttributes<'a> {
+    /// The attributes as they are signed: as a SET.
+    covered: Vec<u8>,
+    digest: &'a [u8],
+}
+
+impl<'a> SignedAttributes<'a> {
+    fn parse(set: &AnyRef<'a>) -> Option<Self> {
+        let mut digests = elements(set)?.into_iter().filter_map(|attribute| {
+            let [kind, values] = elements(&attribute)?.try_into().ok()?;
+            (kind.decode_as() == Ok(MESSAGE_DIGEST)).then_some(values)
+        });
+        let (Some(values), None) = (digests.next(), digests.next()) else { return None };
+        let [digest] = elements(&values)?.try_into().ok()?;
+        let digest = (digest.tag() == Tag::OctetString).then(|| digest.value())?;
+        let covered = AnyRef::new(Tag::Set, set.value()).ok()?.to_der().ok()?;
+        Some(SignedAttributes { covered, digest })
+    }
 }
 
 impl<'a> SignedData<'a> {
@@ -171,18 +197,24 @@ impl<'a> SignedData<'a> {
             return None;
         }
         let [signer] = elements(signers)?.try_into().ok()?;
-        // No attributes: with them the signature would cover these instead of the message.
-        let [_, who, hash, kind, signature] = elements(&signer)?.try_into().ok()?;
-        let [issuer, serial] = elements(&who)?.try_into().ok()?;
-        let parameters = match (algorithm(&hash)?, algorithm(&kind)?) {
-            (SHA256, RSA | RSA_SHA256) => &RSA_PKCS1_2048_8192_SHA256,
-            (SHA384, RSA | RSA_SHA384) => &RSA_PKCS1_2048_8192_SHA384,
-            (SHA512, RSA | RSA_SHA512) => &RSA_PKCS1_2048_8192_SHA512,
+        let signer = elements(&signer)?;
+        let [_, who, hash, rest @ ..] = signer.as_slice() else { return None };
+        let (attributes, rest) = match rest {
+            [set, rest @ ..] if is_context(set, 0) => (Some(SignedAttributes::parse(set)?), rest),
+            rest => (None, rest),
+        };
+        let [kind, signature, unsigned @ ..] = rest else { return None };
+        let [issuer, serial] = elements(who)?.try_into().ok()?;
+        let (parameters, hash) = match (algorithm(hash)?, algorithm(kind)?) {
+            (SHA256, RSA | RSA_SHA256) => (&RSA_PKCS1_2048_8192_SHA256, &digest::SHA256),
+            (SHA384, RSA | RSA_SHA384) => (&RSA_PKCS1_2048_8192_SHA384, &digest::SHA384),
+            (SHA512, RSA | RSA_SHA512) => (&RSA_PKCS1_2048_8192_SHA512, &digest::SHA512),
             _ => return None,
         };
-        let signature = (signature.tag() == Tag::OctetString).then(|| signature.value())?;
+        let known = signature.tag() == Tag::OctetString && unsigned.iter().all(|any| is_context(any, 1));
+        let signature = known.then(|| signature.value())?;
         let certificates = certificates.into_iter().filter_map(Certificate::new).collect();
-        Some(SignedData { certificates, issuer, serial, parameters, signature })
+        Some(SignedData { certificates, issuer, serial, hash, attributes, parameters, signature })
     }
 
     /// Certificates that came with it and that it names as the signer's.
@@ -196,6 +228,13 @@ impl<'a> SignedData<'a> {
 
     /// Whether it names this certificate, and its key signed the message.
     pub fn is_by(&self, certificate: &Certificate<'_>, message: &[u8]) -> bool {
-        self.names(certificate) && verifies(&certificate.key, self.parameters, message, self.signature)
+        let covered = match &self.attributes {
+            None => message,
+            Some(attributes) if digest::digest(self.hash, message).as_ref() == attributes.digest => {
+                attributes.covered.as_slice()
+            }
+            Some(_) => return false,
+        };
+        self.names(certificate) && verifies(&certificate.key, self.parameters, covered, self.signature)
     }
 }
