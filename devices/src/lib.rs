@@ -16,6 +16,7 @@
 //! | [`storage`] | SCSI controllers and their units |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
 //! | [`keyboard`], [`mouse`] | where a person types and points |
+//! | [`video`] | what a guest shows |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
@@ -141,4 +142,5 @@ pub mod ratelimit;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod video;
 pub mod vmbus;
