@@ -31,6 +31,7 @@ pub mod config;
 pub mod control;
 pub mod ctl;
 pub mod disks;
+pub mod display;
 pub mod events;
 pub mod host;
 pub mod hv;
