@@ -3,6 +3,7 @@
 mod api;
 mod boot;
 mod bus;
+mod display;
 mod rings;
 mod services;
 mod storage;
@@ -43,6 +44,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "services", tests: services::TESTS, by_name: None },
     Family { name: "rings", tests: rings::TESTS, by_name: None },
     Family { name: "api", tests: api::TESTS, by_name: None },
+    Family { name: "platform", tests: display::TESTS, by_name: None },
     Family { name: "storage", tests: storage::TESTS, by_name: Some(STORAGE) },
 ];
 
