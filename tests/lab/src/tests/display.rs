@@ -145,7 +145,7 @@ fn input(lab: &mut Lab) -> Result<()> {
     end(vm)
 }
 
-/// Its channel is closed and opened again; meanwhile the last picture stays.
+/// Its channel is closed and opened again, and video memory placed anew.
 fn reload(lab: &mut Lab) -> Result<()> {
     let mut vm = lab.start(&guest("1280x720")?)?;
     vm.expect("lab: ready")?;
