@@ -26,8 +26,9 @@ pub const TESTS: &[Test] = &[
     Test { name: "a full host disk is an error of the disk alone", run: space::full },
     Test { name: "what was promised survives a kill of the VMM under load", run: power::loss },
     Test { name: "patterns are read back as written", run: io::patterns },
-    Test { name: "10000 files on every kind of image", run: io::files },
 ];
+
+pub const SLOW: &[Test] = &[Test { name: "10000 files on every kind of image", run: io::files }];
 
 /// The kinds of images that guests write to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
