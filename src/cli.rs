@@ -28,6 +28,9 @@ Examples:
   Boot what is on a disk, with UEFI firmware (MSVM.fd of microsoft/mu_msvm):
     busman run --firmware MSVM.fd --disk win.vhdx --cpus 4 --memory 8G
 
+  With a display, a keyboard and a mouse:
+    busman run --config guest.toml --display 1280x1024
+
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
 
@@ -191,7 +194,7 @@ mod tests {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
              --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
+             --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
              --trace-packets all --trace-limit 1G --nvram n",
         );
         let wanted = Options {
@@ -207,6 +210,7 @@ mod tests {
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),
             devices: Some(vec!["shutdown".into(), "heartbeat".into()]),
+            display: Some("800x600".parse().unwrap()),
             loopback: true,
             disks: vec!["a.img,lun=1".parse().unwrap()],
             dvds: vec!["b.iso".parse().unwrap()],

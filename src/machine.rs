@@ -5,6 +5,7 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+mod display;
 pub mod firmware;
 mod guest;
 mod platform;
@@ -29,6 +30,7 @@ use crate::boot::BootError;
 use crate::boot::acpi::AcpiError;
 use crate::config::{Config, DEVICES};
 use crate::disks::{Disks, UnitError};
+use crate::display::{Display, DisplaySize};
 use crate::events::EventSender;
 use crate::hv::clock::KvmClock;
 use crate::hv::counters::{ExitCounters, ExitCounts};
@@ -80,6 +82,9 @@ pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
         add: Machine::add_vss,
     },
     BusDevice { name: "fcopy", about: "files are copied into the guest", add: Machine::add_fcopy },
+    BusDevice { name: "video", about: "what the guest shows", add: Machine::add_video },
+    BusDevice { name: "keyboard", about: "where a person types", add: Machine::add_keyboard },
+    BusDevice { name: "mouse", about: "where a person points", add: Machine::add_mouse },
     BusDevice {
         name: "loopback",
         about: "a test driver's packets come back; there only when asked for",
@@ -163,6 +168,8 @@ pub struct Machine {
     pub guest: GuestServices,
     /// What the loopback device would not do, while it is on the bus.
     pub loopback: Option<Arc<LoopbackCounters>>,
+    /// What it shows, and the ways to type and point, while those devices are on the bus.
+    pub display: Display,
     /// Its disks and DVD drives.
     pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
@@ -171,6 +178,10 @@ pub struct Machine {
     pub firmware: Option<FirmwareDevices>,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
+    /// Bytes of RAM.
+    memory: u64,
+    /// The resolution that guests are to begin with.
+    display_size: DisplaySize,
     processors: Vec<Processor>,
     running: Vec<VcpuThread>,
     counters: Vec<Arc<ExitCounters>>,
@@ -242,11 +253,14 @@ impl Machine {
             heartbeat: None,
             guest: GuestServices::default(),
             loopback: None,
+            display: Display::default(),
             disks: Disks::new(config.cpus),
             gate,
             firmware,
             serial,
             vm,
+            memory: config.memory,
+            display_size: config.display,
             processors,
             running: Vec::new(),
             counters,
@@ -313,6 +327,9 @@ impl Machine {
             "vss" => self.guest.vss = None,
             "fcopy" => self.guest.fcopy = None,
             "loopback" => self.loopback = None,
+            "video" => self.display.screen = None,
+            "keyboard" => self.display.keys = None,
+            "mouse" => self.display.pointer = None,
             _ => {}
         }
         Ok(())

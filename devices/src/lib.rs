@@ -12,8 +12,11 @@
 //! | [`ratelimit`] | log lines that a guest can trigger |
 //! | [`vmbus`] | the bus |
 //! | [`disk`] | disk images and the I/O engine |
+//! | [`display`] | what a guest shows and what a person types, for those who look at it |
 //! | [`storage`] | SCSI controllers and their units |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation, and those that users ask guests with |
+//! | [`keyboard`], [`mouse`] | where a person types and points |
+//! | [`video`] | what a guest shows |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`firmware`] | what UEFI firmware asks of the host: BIOS device, EFI variables, watchdogs, generation id |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
@@ -127,15 +130,19 @@
 )]
 
 pub mod disk;
+pub mod display;
 pub mod firmware;
 pub mod guid;
 pub mod hvdef;
 pub mod ic;
+pub mod keyboard;
 pub mod legacy;
 pub mod loopback;
 pub mod mem;
+pub mod mouse;
 pub mod ratelimit;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod video;
 pub mod vmbus;

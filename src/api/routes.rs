@@ -50,7 +50,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 31] = [
+pub(super) const ROUTES: [Route; 34] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -100,6 +100,12 @@ pub(super) const ROUTES: [Route; 31] = [
     command("GET", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CopyStatus)),
     command("PUT", "/api/v1/vm/guest/copy", |call| Ok(Command::Guest(GuestCommand::Copy(call.body()?)))),
     command("DELETE", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CancelCopy)),
+    command("GET", "/api/v1/vm/display", |call| call.plain(Command::Display)),
+    command("PUT", "/api/v1/vm/keyboard", |call| {
+        let Keys { keys } = call.body()?;
+        Ok(Command::Key(keys.parse().map_err(serde_json::Error::custom)?))
+    }),
+    command("PUT", "/api/v1/vm/pointer", |call| Ok(Command::Pointer(call.body()?))),
     Route { method: "GET", path: "/api/v1/openapi.json", action: Action::Text(OPENAPI) },
 ];
 
@@ -145,6 +151,14 @@ struct NewPair {
 struct Force {
     /// Even if the guest has locked it.
     force: bool,
+}
+
+/// The body of requests that press keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    /// As in `ctrl-alt-delete`.
+    keys: String,
 }
 
 impl<'a> Call<'a> {
@@ -235,6 +249,7 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Addresses(addresses)) => Response::json(&addresses),
         Ok(Answer::Ip(info)) => Response::json(&info),
         Ok(Answer::Copy(status)) => Response::json(&status),
+        Ok(Answer::Display(row)) => Response::json(&row),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Addresses, HELP, text};
 use crate::config::Config;
 use crate::disks::DiskRow;
+use crate::display::DisplayRow;
 use crate::hv::pause::RunState;
 use crate::report::Counters;
 
@@ -35,6 +36,8 @@ pub enum Answer {
     Disks(Vec<DiskRow>),
     /// The disk or drive that was added.
     Disk(Box<DiskRow>),
+    /// What the guest shows.
+    Display(DisplayRow),
     /// The guest was asked to let the disc go, and does it in its own time.
     AskedToEject,
     /// What the guest says of itself, or was told.
@@ -104,6 +107,7 @@ impl fmt::Display for Answer {
             Answer::Addresses(addresses) => text::write(f, addresses),
             Answer::Ip(info) => text::write(f, info),
             Answer::Copy(status) => text::write(f, status),
+            Answer::Display(row) => text::write(f, row),
             Answer::Help => writeln!(f, "{HELP}"),
         }
     }

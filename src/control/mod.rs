@@ -7,6 +7,7 @@
 mod answer;
 mod channel;
 mod disks;
+mod display;
 mod guest;
 mod refusal;
 pub mod text;
@@ -24,6 +25,7 @@ pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_
 pub use self::guest::{Addresses, CopyOptions, GuestCommand};
 pub use self::refusal::Refusal;
 use crate::disks::{OptionError, Place, PlaceError, Unit};
+use crate::display::{Chord, KeyError, PointerError, PointerEvent};
 
 /// A request to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,12 @@ pub enum Command {
     },
     /// Ask the guest.
     Guest(GuestCommand),
+    /// Tell what the guest shows, in short.
+    Display,
+    /// Press keys and let them go.
+    Key(Chord),
+    /// Move the pointer.
+    Pointer(PointerEvent),
     /// Show [`HELP`].
     Help,
 }
@@ -94,7 +102,7 @@ pub enum CommandError {
     /// No such word.
     #[error(
         "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
-         channels, counters, devices, remove, add, disks, insert, eject, guest and help"
+         channels, counters, devices, remove, add, disks, insert, eject, guest, display, key, pointer and help"
     )]
     Unknown(String),
     /// The word needs a device.
@@ -115,6 +123,12 @@ pub enum CommandError {
     /// A disk's place.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The words for keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The words for the pointer.
+    #[error(transparent)]
+    Pointer(#[from] PointerError),
     /// Something follows that has no meaning.
     #[error("Too many words: {0:?} has no meaning here")]
     TooMany(String),
@@ -134,7 +148,8 @@ Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
                remove NAME, add NAME, disks, add disk PATH,OPTIONS,
                remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L,
                guest info, guest ip, guest freeze, guest thaw,
-               guest copy FROM TO, help
+               guest copy FROM TO,
+               display, key ctrl-alt-delete, pointer X Y left, help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 
@@ -149,6 +164,9 @@ impl FromStr for Command {
             line.trim().strip_prefix("guest").filter(|words| !words.starts_with(char::is_alphabetic))
         {
             return Ok(Command::Guest(words.parse()?));
+        }
+        if let Some(command) = display::command(line)? {
+            return Ok(command);
         }
         let mut words = line.split_whitespace();
         let word = words.next().unwrap_or_default();
@@ -167,6 +185,7 @@ impl FromStr for Command {
             "counters" => Command::Counters,
             "devices" => Command::Devices,
             "disks" => Command::Disks,
+            "display" => Command::Display,
             "remove" => Command::Remove(name("remove")?),
             "add" => Command::Add(name("add")?),
             "help" => Command::Help,

@@ -142,6 +142,9 @@ fn every_error_is_what_its_schema_says() {
         ("thaw", Refusal::GuestPaused),
         ("copyFile", Refusal::Source { path: "x".into(), source: ErrorKind::NotFound.into() }),
         ("cancelCopy", Refusal::Guest(GuestError::Busy)),
+        ("getDisplay", Refusal::Device(MachineError::NotThere("video".into()))),
+        ("pressKeys", Refusal::Device(MachineError::NotThere("keyboard".into()))),
+        ("movePointer", Refusal::Device(MachineError::NotThere("mouse".into()))),
     ] {
         let operations = operations(&document);
         let operation = operations.iter().find(|(.., operation)| operation["operationId"] == id).unwrap();

@@ -76,7 +76,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, platform, bus, services, rings, api or storage; or fuzz, the fuzz targets
+        /// boot, platform, bus, services, guest, rings, api or storage; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]

@@ -3,6 +3,7 @@
 mod api;
 mod boot;
 mod bus;
+mod display;
 mod guest;
 mod platform;
 mod rings;

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Test;
+use super::{Test, display};
 use crate::firmware;
 use crate::lab::Lab;
 use crate::vm::{Outcome, Vm};
@@ -18,6 +18,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "a reset loads the firmware again and keeps its variables", run: resets },
     Test { name: "variables are in a file when the machine starts again", run: keeps_variables },
     Test { name: "what is no firmware is refused", run: refuses },
+    Test { name: "three resolutions, and what is drawn in each", run: display::resolutions },
+    Test { name: "the console is shown, and what is typed at it", run: display::console },
+    Test { name: "keys and the mouse reach the guest", run: display::input },
+    Test { name: "a driver goes and comes back", run: display::reload },
 ];
 
 /// RAM of 6 GiB: below the low gap, and from 4 GiB on.
