@@ -12,6 +12,7 @@
 //! | [`ratelimit`] | log lines that a guest can trigger |
 //! | [`vmbus`] | the bus |
 //! | [`disk`] | disk images and the I/O engine |
+//! | [`display`] | what a guest shows and what a person types, for those who look at it |
 //! | [`storage`] | SCSI controllers and their units |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
@@ -126,6 +127,7 @@
 )]
 
 pub mod disk;
+pub mod display;
 pub mod guid;
 pub mod hvdef;
 pub mod ic;

@@ -1,0 +1,436 @@
+//! The seam between what a guest shows and who looks at it.
+//!
+//! A display device implements [`Screen`], keyboard and mouse implement [`Keys`] and [`Pointer`]; a VNC server or a
+//! screenshot is written against these traits alone and knows no bus. Whoever looks holds a [`Watch`], which the
+//! device's side feeds through [`Viewers`]: what changed is joined and bounded there, so a viewer that never looks
+//! costs a few hundred bytes and nobody waits for it.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+/// Bytes of a pixel: blue, green, red, unused.
+pub const PIXEL: usize = 4;
+/// Rectangles that [`Changes`] holds at most.
+pub const DIRTY_MAX: usize = 64;
+
+/// Size of the picture in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mode {
+    /// Pixels of a row.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+impl Mode {
+    /// The whole picture.
+    #[must_use]
+    pub const fn area(self) -> Rect {
+        Rect { left: 0, top: 0, width: self.width, height: self.height }
+    }
+}
+
+/// A part of the picture, in pixels from its upper left corner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rect {
+    /// First column.
+    pub left: u16,
+    /// First row.
+    pub top: u16,
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+impl Rect {
+    /// The rectangle between two corners, the second one exclusive; empty if they are the wrong way round.
+    #[must_use]
+    pub const fn between((left, top): (u16, u16), (right, bottom): (u16, u16)) -> Self {
+        Rect { left, top, width: right.saturating_sub(left), height: bottom.saturating_sub(top) }
+    }
+
+    /// Whether there is no pixel in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.width == 0 || self.height == 0
+    }
+
+    /// The column after the last; at most 65,535.
+    #[must_use]
+    pub const fn right(self) -> u16 {
+        self.left.saturating_add(self.width)
+    }
+
+    /// The row after the last; at most 65,535.
+    #[must_use]
+    pub const fn bottom(self) -> u16 {
+        self.top.saturating_add(self.height)
+    }
+
+    /// What both have in common; perhaps empty.
+    #[must_use]
+    pub fn common(self, other: Rect) -> Rect {
+        Rect::between(
+            (self.left.max(other.left), self.top.max(other.top)),
+            (self.right().min(other.right()), self.bottom().min(other.bottom())),
+        )
+    }
+
+    /// The smallest rectangle that covers both.
+    #[must_use]
+    pub fn cover(self, other: Rect) -> Rect {
+        Rect::between(
+            (self.left.min(other.left), self.top.min(other.top)),
+            (self.right().max(other.right()), self.bottom().max(other.bottom())),
+        )
+    }
+
+    const fn pixels(self) -> u64 {
+        self.width as u64 * self.height as u64
+    }
+
+    /// Both as one, if that has no pixel that neither has.
+    fn join(self, other: Rect) -> Option<Rect> {
+        let cover = self.cover(other);
+        let exact = self.pixels() + other.pixels() - self.common(other).pixels();
+        (cover.pixels() == exact).then_some(cover)
+    }
+}
+
+/// The pointer's picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Pixels of a row.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+    /// Column of the pixel that points.
+    pub hot_x: u16,
+    /// Row of the pixel that points.
+    pub hot_y: u16,
+    /// Rows from the top, each pixel blue, green, red, alpha; colours are not multiplied by alpha.
+    pub pixels: Vec<u8>,
+}
+
+/// What a guest shows.
+pub trait Screen: Debug + Send + Sync {
+    /// The picture's size; `None` while the guest shows nothing.
+    fn mode(&self) -> Option<Mode>;
+
+    /// Copies the rows of a rectangle, clipped to the mode, one after the other; `pixels` is cleared first. Returns
+    /// the rectangle that was copied, which may be empty, or `None` while the guest shows nothing.
+    fn read(&self, rect: Rect, pixels: &mut Vec<u8>) -> Option<Rect>;
+
+    /// The pointer's shape; `None` while the guest shows no pointer, or draws it into the picture.
+    fn cursor(&self) -> Option<Arc<Cursor>>;
+
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When the host has no more descriptors.
+    fn watch(&self) -> io::Result<Watch>;
+}
+
+/// What comes before a scancode on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Prefix {
+    /// Nothing.
+    None,
+    /// The keys that the 101-key keyboard added: arrows, right Ctrl and Alt, the Windows keys.
+    E0,
+    /// The Pause key.
+    E1,
+}
+
+/// A key's place on the keyboard, whatever is printed on it: scan code set 1, the make code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scancode {
+    /// Without prefix and without the bit of a release.
+    pub code: u16,
+    /// The prefix.
+    pub prefix: Prefix,
+}
+
+/// Where keys go that a person presses. A device that cannot take them for now keeps a bounded number: presses may be
+/// lost, the release of a key that the guest has seen pressed is not.
+pub trait Keys: Debug + Send + Sync {
+    /// A key goes down or up.
+    fn key(&self, scancode: Scancode, pressed: bool);
+}
+
+/// Bits of [`Pointer::pointer`]'s buttons.
+pub mod button {
+    /// The left one.
+    pub const LEFT: u8 = 1 << 0;
+    /// The right one.
+    pub const RIGHT: u8 = 1 << 1;
+    /// The middle one, or the wheel.
+    pub const MIDDLE: u8 = 1 << 2;
+    /// The first of two more; browsers go back.
+    pub const BACK: u8 = 1 << 3;
+    /// The second of two more; browsers go forward.
+    pub const FORWARD: u8 = 1 << 4;
+}
+
+/// Both axes of [`Pointer::pointer`] go from 0 to this, over the whole picture.
+pub const POINTER_MAX: u16 = 32_767;
+
+/// Where a person's pointer goes. A device that cannot take it for now keeps a bounded number of events: motion may
+/// be lost, the release of a button is not.
+pub trait Pointer: Debug + Send + Sync {
+    /// The pointer is at a place, with [buttons](button) held, and the wheel has turned by some notches, positive away
+    /// from the user.
+    fn pointer(&self, x: u16, y: u16, buttons: u8, wheel: i8);
+}
+
+/// What changed since a viewer last looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The picture's size, or whether there is one: all of it has changed.
+    pub mode: bool,
+    /// The pointer's shape, or whether there is one.
+    pub cursor: bool,
+    /// Parts of the picture, at most [`DIRTY_MAX`]; they may overlap, and may reach past the mode.
+    pub dirty: Vec<Rect>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.mode && !self.cursor && self.dirty.is_empty()
+    }
+
+    /// Adds a rectangle: joined with one that continues it, and with all when there are too many.
+    fn add(&mut self, rect: Rect) {
+        if rect.is_empty() {
+            return;
+        }
+        let mut rect = rect;
+        // A joined rectangle may continue another one.
+        while let Some((at, joined)) =
+            self.dirty.iter().enumerate().find_map(|(at, &old)| Some((at, old.join(rect)?)))
+        {
+            self.dirty.swap_remove(at);
+            rect = joined;
+        }
+        if self.dirty.len() == DIRTY_MAX {
+            rect = self.dirty.drain(..).fold(rect, Rect::cover);
+        }
+        self.dirty.push(rect);
+    }
+}
+
+/// What one viewer has not looked at yet.
+#[derive(Debug)]
+struct Pending {
+    event: EventFd,
+    changes: Mutex<Changes>,
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Changes)) {
+        let mut changes = self.lock();
+        let silent = changes.is_empty();
+        change(&mut changes);
+        if silent && !changes.is_empty() {
+            // Fails only when the count is at its limit: then it is readable already.
+            let _ = self.event.write(1);
+        }
+    }
+}
+
+/// A viewer's look at a [`Screen`]. Dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    pending: Arc<Pending>,
+}
+
+impl Watch {
+    /// An eventfd that is readable while [`Watch::take`] has something. Only `take` may read it.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.pending.event.as_raw_fd()
+    }
+
+    /// What changed since the last call; the first call says that everything did.
+    #[must_use]
+    pub fn take(&self) -> Changes {
+        let mut changes = self.pending.lock();
+        // Under the lock, so that it stays readable exactly while there is something. Fails when there is nothing.
+        let _ = self.pending.event.read();
+        std::mem::take(&mut changes)
+    }
+}
+
+/// The other end of every [`Watch`]: a screen's viewers, told what changes.
+#[derive(Debug, Default)]
+pub struct Viewers {
+    all: Mutex<Vec<Weak<Pending>>>,
+}
+
+impl Viewers {
+    /// One viewer more.
+    ///
+    /// # Errors
+    /// When the host has no more descriptors.
+    pub fn watch(&self) -> io::Result<Watch> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let pending = Arc::new(Pending { event, changes: Mutex::default() });
+        self.lock().push(Arc::downgrade(&pending));
+        // After it is in the list: what changes meanwhile is told twice rather than never.
+        pending.change(|changes| (changes.mode, changes.cursor) = (true, true));
+        Ok(Watch { pending })
+    }
+
+    /// Whether anybody looks.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.lock().iter().any(|pending| pending.strong_count() > 0)
+    }
+
+    /// The picture has another size, appeared or went.
+    pub fn mode(&self) {
+        self.tell(|changes| {
+            changes.mode = true;
+            // Of the picture that was.
+            changes.dirty.clear();
+        });
+    }
+
+    /// The pointer has another shape, appeared or went.
+    pub fn cursor(&self) {
+        self.tell(|changes| changes.cursor = true);
+    }
+
+    /// These parts of the picture changed.
+    pub fn dirty(&self, rects: &[Rect]) {
+        self.tell(|changes| rects.iter().for_each(|&rect| changes.add(rect)));
+    }
+
+    fn tell(&self, change: impl Fn(&mut Changes)) {
+        self.lock().retain(|pending| match pending.upgrade() {
+            Some(pending) => {
+                pending.change(&change);
+                true
+            }
+            None => false,
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Pending>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+    use super::*;
+
+    const fn rect(left: u16, top: u16, width: u16, height: u16) -> Rect {
+        Rect { left, top, width, height }
+    }
+
+    fn readable(watch: &Watch) -> bool {
+        let epoll = Epoll::new().unwrap();
+        epoll.ctl(ControlOperation::Add, watch.fd(), EpollEvent::new(EventSet::IN, 0)).unwrap();
+        epoll.wait(0, &mut [EpollEvent::default()]).unwrap() == 1
+    }
+
+    /// A viewer that has taken the first look.
+    fn viewer(viewers: &Viewers) -> Watch {
+        let watch = viewers.watch().unwrap();
+        assert_eq!(watch.take(), Changes { mode: true, cursor: true, dirty: vec![] });
+        watch
+    }
+
+    #[test]
+    fn a_watch_is_readable_exactly_while_it_has_something() {
+        let viewers = Viewers::default();
+        let watch = viewers.watch().unwrap();
+        assert!(readable(&watch));
+        assert!(!watch.take().is_empty());
+        assert!(!readable(&watch));
+        assert!(watch.take().is_empty());
+        viewers.dirty(&[rect(5, 5, 0, 9)]);
+        assert!(!readable(&watch), "an empty rectangle is no change");
+        viewers.dirty(&[rect(5, 5, 1, 9)]);
+        viewers.cursor();
+        assert!(readable(&watch));
+        assert_eq!(watch.take(), Changes { mode: false, cursor: true, dirty: vec![rect(5, 5, 1, 9)] });
+        assert!(!readable(&watch));
+    }
+
+    #[test]
+    fn rectangles_that_continue_each_other_are_one() {
+        let viewers = Viewers::default();
+        let watch = viewer(&viewers);
+        // Rows of text, a hole, what fills it, and what lies within.
+        viewers.dirty(&[rect(0, 0, 80, 16), rect(0, 32, 80, 16), rect(0, 16, 80, 16), rect(8, 8, 8, 40)]);
+        assert_eq!(watch.take().dirty, [rect(0, 0, 80, 48)]);
+        viewers.dirty(&[rect(0, 0, 10, 10), rect(10, 0, 10, 11)]);
+        assert_eq!(watch.take().dirty, [rect(0, 0, 10, 10), rect(10, 0, 10, 11)]);
+    }
+
+    #[test]
+    fn a_viewer_that_never_looks_costs_64_rectangles() {
+        let viewers = Viewers::default();
+        let watch = viewer(&viewers);
+        let scattered = |n: u16| rect(3 * n, 5 * n, 2, 2);
+        (0..DIRTY_MAX as u16).for_each(|n| viewers.dirty(&[scattered(n)]));
+        assert_eq!(watch.pending.lock().dirty.len(), DIRTY_MAX);
+        (DIRTY_MAX as u16..1000).for_each(|n| viewers.dirty(&[scattered(n)]));
+        let dirty = watch.take().dirty;
+        assert!(dirty.len() <= DIRTY_MAX);
+        for n in 0..1000 {
+            assert!(dirty.iter().any(|have| have.common(scattered(n)) == scattered(n)), "{n}");
+        }
+    }
+
+    #[test]
+    fn what_changed_in_the_last_mode_is_forgotten_with_it() {
+        let viewers = Viewers::default();
+        let watch = viewer(&viewers);
+        viewers.dirty(&[rect(700, 500, 9, 9)]);
+        viewers.mode();
+        viewers.dirty(&[rect(1, 1, 2, 2)]);
+        assert_eq!(watch.take(), Changes { mode: true, cursor: false, dirty: vec![rect(1, 1, 2, 2)] });
+    }
+
+    #[test]
+    fn viewers_look_each_at_its_own_pace_and_go_when_dropped() {
+        let viewers = Viewers::default();
+        let (slow, fast) = (viewer(&viewers), viewer(&viewers));
+        viewers.dirty(&[rect(0, 0, 1, 1)]);
+        assert_eq!(fast.take().dirty.len(), 1);
+        viewers.dirty(&[rect(9, 9, 1, 1)]);
+        assert_eq!((fast.take().dirty.len(), slow.take().dirty.len()), (1, 2));
+        drop(slow);
+        assert!(viewers.any());
+        drop(fast);
+        assert!(!viewers.any());
+        viewers.cursor();
+        assert!(viewers.lock().is_empty());
+    }
+
+    #[test]
+    fn rectangles_at_the_edge_of_the_numbers_stay_in_them() {
+        let far = rect(u16::MAX, u16::MAX, u16::MAX, u16::MAX);
+        assert_eq!((far.right(), far.bottom()), (u16::MAX, u16::MAX));
+        assert!(far.common(Mode { width: 800, height: 600 }.area()).is_empty());
+        let most = Mode { width: u16::MAX, height: u16::MAX }.area();
+        assert_eq!(most.cover(far), most);
+        assert_eq!(rect(10, 10, 5, 5).common(rect(12, 0, 100, 12)), rect(12, 10, 3, 2));
+    }
+}
