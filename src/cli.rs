@@ -24,6 +24,9 @@ Examples:
   With a disk, and a DVD drive with a disc:
     busman run --config guest.toml --disk win.vhdx,cache=none --dvd setup.iso
 
+  With a display, a keyboard and a mouse:
+    busman run --config guest.toml --display 1280x1024
+
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
 
@@ -146,7 +149,7 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
+             --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
              --trace-packets all --trace-limit 1G",
         );
         let wanted = Options {
@@ -157,6 +160,7 @@ mod tests {
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),
             devices: Some(vec!["shutdown".into(), "heartbeat".into()]),
+            display: Some("800x600".parse().unwrap()),
             loopback: true,
             disks: vec!["a.img,lun=1".parse().unwrap()],
             dvds: vec!["b.iso".parse().unwrap()],

@@ -14,12 +14,16 @@ use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
+use crate::display::DisplaySize;
 use crate::size::{FileSize, MemorySize};
 
 /// Devices on the bus that `--devices` can name. The last few are there only when they are asked for.
-pub const DEVICES: [&str; 4] = ["shutdown", "heartbeat", "timesync", LOOPBACK];
+pub const DEVICES: [&str; 7] =
+    ["shutdown", "heartbeat", "timesync", DISPLAY[0], DISPLAY[1], DISPLAY[2], LOOPBACK];
 /// How many of [`DEVICES`] a machine has by default.
 const DEFAULT_DEVICES: usize = 3;
+/// What a person needs in front of a machine; `--display` is short for them.
+const DISPLAY: [&str; 3] = ["video", "keyboard", "mouse"];
 /// The device for tests of the bus; `--loopback` is short for it.
 const LOOPBACK: &str = "loopback";
 /// The word for an empty list of devices.
@@ -56,6 +60,8 @@ pub struct Config {
     pub api_socket: Option<PathBuf>,
     /// Devices on the bus, out of [`DEVICES`].
     pub devices: Vec<String>,
+    /// The resolution that a guest with a display is to begin with.
+    pub display: DisplaySize,
     /// Disks and DVD drives, each in its place.
     pub disks: Vec<UnitConfig>,
     /// Where to record the bus, if it is to be recorded.
@@ -97,9 +103,12 @@ pub struct Options {
     /// Enlightenments that the guest sees: names to add (+) or leave out (-) [default: default]
     #[arg(long, value_name = "LIST", help_heading = "Machine", allow_hyphen_values = true)]
     pub hyperv: Option<String>,
-    /// Devices on the bus: shutdown, heartbeat, timesync, loopback, or none [default: all but loopback]
+    /// Devices on the bus: shutdown, heartbeat, timesync, video, keyboard, mouse, loopback, or none [default: the first three]
     #[arg(long, value_name = "LIST", help_heading = "Machine", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
+    /// Add a display with keyboard and mouse; the guest is to begin with this resolution
+    #[arg(long, value_name = "WIDTHxHEIGHT", help_heading = "Machine", num_args = 0..=1, default_missing_value = "1024x768")]
+    pub display: Option<DisplaySize>,
     /// Add the loopback device, which sends a test driver its packets back
     #[arg(long, help_heading = "Machine")]
     pub loopback: bool,
@@ -238,6 +247,7 @@ impl Options {
             memory: self.memory.or(other.memory),
             hyperv: self.hyperv.or(other.hyperv),
             devices: self.devices.or(other.devices),
+            display: self.display.or(other.display),
             loopback: self.loopback || other.loopback,
             // All of the file's, then all of the command line's.
             disks: [other.disks, self.disks].concat(),
@@ -282,7 +292,8 @@ impl Options {
             once: self.once,
             report: self.report,
             api_socket: self.api_socket,
-            devices: check_devices(self.devices, self.loopback)?,
+            devices: check_devices(self.devices, self.display.is_some(), self.loopback)?,
+            display: self.display.unwrap_or_default(),
             disks: place(self.disks, self.dvds)?,
             trace,
         })
@@ -321,7 +332,11 @@ fn check_directory_of(what: &'static str, path: &Path) -> Result<(), ConfigError
     if directory.is_dir() { Ok(()) } else { Err(ConfigError::NoDirectory { what, path: path.to_owned() }) }
 }
 
-fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<String>, ConfigError> {
+fn check_devices(
+    names: Option<Vec<String>>,
+    display: bool,
+    loopback: bool,
+) -> Result<Vec<String>, ConfigError> {
     let defaults = || DEVICES[..DEFAULT_DEVICES].iter().map(|&name| name.to_owned()).collect();
     let mut names: Vec<String> = names.unwrap_or_else(defaults);
     if names == [NO_DEVICES] {
@@ -335,8 +350,11 @@ fn check_devices(names: Option<Vec<String>>, loopback: bool) -> Result<Vec<Strin
             return Err(ConfigError::DeviceTwice(name.clone()));
         }
     }
-    if loopback && !names.iter().any(|name| name == LOOPBACK) {
-        names.push(LOOPBACK.to_owned());
+    let display = DISPLAY.into_iter().filter(|_| display);
+    for name in display.chain(loopback.then_some(LOOPBACK)) {
+        if !names.iter().any(|have| have == name) {
+            names.push(name.to_owned());
+        }
     }
     Ok(names)
 }

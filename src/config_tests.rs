@@ -99,7 +99,7 @@ fn mistakes_are_sentences() {
     assert!(fail(&|o| o.report = Some("/nonexistent/report".into())).contains("directory does not exist"));
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["disk".into()])),
-        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, loopback, or none"
+        "Unknown device \"disk\"; devices are shutdown, heartbeat, timesync, video, keyboard, mouse, loopback, or none"
     );
     assert_eq!(
         fail(&|o| o.devices = Some(vec!["heartbeat".into(); 2])),
@@ -123,7 +123,7 @@ fn mistakes_are_sentences() {
             o.trace = Some(path.join("t.pcapng"));
             o.trace_packets = Some(vec!["heartbeat".into(), "all".into()]);
         }),
-        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, loopback, scsi0 and so on, or all"
+        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, video, keyboard, mouse, loopback, scsi0 and so on, or all"
     );
 }
 
@@ -158,10 +158,29 @@ fn the_loopback_device_is_there_when_asked_for_in_either_way() {
         let devices = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         Options { devices, loopback, ..options.clone() }.check().unwrap().devices
     };
-    assert_eq!(devices(None, true), DEVICES);
+    assert_eq!(devices(None, true), ["shutdown", "heartbeat", "timesync", "loopback"]);
     assert_eq!(devices(Some(&[NO_DEVICES]), true), [LOOPBACK]);
     assert_eq!(devices(Some(&["loopback", "heartbeat"]), true), ["loopback", "heartbeat"]);
     assert_eq!(devices(Some(&["heartbeat", "loopback"]), false), ["heartbeat", "loopback"]);
+}
+
+#[test]
+fn a_display_is_there_when_asked_for_in_either_way() {
+    let (_directory, options) = machine();
+    let config = |names: Option<&[&str]>, display: Option<&str>| {
+        let devices = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        let display = display.map(|size| size.parse().unwrap());
+        let config = Options { devices, display, ..options.clone() }.check().unwrap();
+        (config.devices.join(" "), config.display.to_string())
+    };
+    assert_eq!(config(None, None).0, "shutdown heartbeat timesync");
+    assert_eq!(
+        config(None, Some("800x600")),
+        ("shutdown heartbeat timesync video keyboard mouse".into(), "800x600".into())
+    );
+    assert_eq!(config(Some(&["mouse", "video"]), None), ("mouse video".into(), "1024x768".into()));
+    assert_eq!(config(Some(&["mouse"]), Some("640x480")).0, "mouse video keyboard");
+    assert_eq!(config(Some(&[NO_DEVICES]), Some("640x480")).0, "video keyboard mouse");
 }
 
 #[test]

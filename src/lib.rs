@@ -32,6 +32,7 @@ pub mod config;
 pub mod control;
 pub mod ctl;
 pub mod disks;
+pub mod display;
 pub mod events;
 pub mod host;
 pub mod hv;

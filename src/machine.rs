@@ -5,6 +5,7 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+mod display;
 mod platform;
 
 use std::fmt::{self, Debug};
@@ -26,6 +27,7 @@ use crate::boot::acpi::{self, AcpiError};
 use crate::boot::{BootError, BootSource, Entry, linux};
 use crate::config::{Config, DEVICES};
 use crate::disks::{Disks, UnitError};
+use crate::display::{Display, DisplaySize};
 use crate::events::EventSender;
 use crate::hv::clock::KvmClock;
 use crate::hv::counters::{ExitCounters, ExitCounts};
@@ -62,6 +64,9 @@ pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
         add: Machine::add_heartbeat,
     },
     BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
+    BusDevice { name: "video", about: "what the guest shows", add: Machine::add_video },
+    BusDevice { name: "keyboard", about: "where a person types", add: Machine::add_keyboard },
+    BusDevice { name: "mouse", about: "where a person points", add: Machine::add_mouse },
     BusDevice {
         name: "loopback",
         about: "a test driver's packets come back; there only when asked for",
@@ -140,12 +145,18 @@ pub struct Machine {
     pub heartbeat: Option<Arc<HeartbeatStatus>>,
     /// What the loopback device would not do, while it is on the bus.
     pub loopback: Option<Arc<LoopbackCounters>>,
+    /// What it shows, and the ways to type and point, while those devices are on the bus.
+    pub display: Display,
     /// Its disks and DVD drives.
     pub disks: Disks,
     /// Holds the virtual processors after [`Machine::pause`]; tells whether they run, and lets them go on.
     pub gate: Arc<Gate>,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
+    /// Bytes of RAM.
+    memory: u64,
+    /// The resolution that guests are to begin with.
+    display_size: DisplaySize,
     processors: Vec<Processor>,
     running: Vec<VcpuThread>,
     counters: Vec<Arc<ExitCounters>>,
@@ -213,10 +224,13 @@ impl Machine {
             shutdown: None,
             heartbeat: None,
             loopback: None,
+            display: Display::default(),
             disks: Disks::new(config.cpus),
             gate,
             serial,
             vm,
+            memory: config.memory,
+            display_size: config.display,
             processors,
             running: Vec::new(),
             counters,
@@ -279,6 +293,9 @@ impl Machine {
             "shutdown" => self.shutdown = None,
             "heartbeat" => self.heartbeat = None,
             "loopback" => self.loopback = None,
+            "video" => self.display.screen = None,
+            "keyboard" => self.display.keys = None,
+            "mouse" => self.display.pointer = None,
             _ => self.disks.forget_controller(name),
         }
         Ok(())

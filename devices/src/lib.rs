@@ -15,6 +15,8 @@
 //! | [`display`] | what a guest shows and what a person types, for those who look at it |
 //! | [`storage`] | SCSI controllers and their units |
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation |
+//! | [`keyboard`], [`mouse`] | where a person types and points |
+//! | [`video`] | what a guest shows |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
 //! | `testing` | a guest in memory, for tests, benches and fuzz targets (feature `testing`) |
@@ -131,11 +133,14 @@ pub mod display;
 pub mod guid;
 pub mod hvdef;
 pub mod ic;
+pub mod keyboard;
 pub mod legacy;
 pub mod loopback;
 pub mod mem;
+pub mod mouse;
 pub mod ratelimit;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod video;
 pub mod vmbus;

@@ -46,7 +46,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 19] = [
+pub(super) const ROUTES: [Route; 22] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -73,6 +73,12 @@ pub(super) const ROUTES: [Route; 19] = [
         let (place, Force { force }) = call.place()?;
         Ok(Command::Eject { place, force })
     }),
+    command("GET", "/api/v1/vm/display", |call| call.plain(Command::Display)),
+    command("PUT", "/api/v1/vm/keyboard", |call| {
+        let Keys { keys } = call.body()?;
+        Ok(Command::Key(keys.parse().map_err(serde_json::Error::custom)?))
+    }),
+    command("PUT", "/api/v1/vm/pointer", |call| Ok(Command::Pointer(call.body()?))),
     Route { method: "GET", path: "/api/v1/openapi.json", action: Action::Text(OPENAPI) },
 ];
 
@@ -103,6 +109,14 @@ struct Disc {
 struct Force {
     /// Even if the guest has locked it.
     force: bool,
+}
+
+/// The body of requests that press keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    /// As in `ctrl-alt-delete`.
+    keys: String,
 }
 
 impl<'a> Call<'a> {
@@ -179,6 +193,7 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Devices(rows)) => Response::json(&rows),
         Ok(Answer::Disks(rows)) => Response::json(&rows),
         Ok(Answer::Disk(row)) => Response::json(&row),
+        Ok(Answer::Display(row)) => Response::json(&row),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
     }

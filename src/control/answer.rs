@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{HELP, text};
 use crate::config::Config;
 use crate::disks::DiskRow;
+use crate::display::DisplayRow;
 use crate::hv::pause::RunState;
 use crate::report::Counters;
 
@@ -33,6 +34,8 @@ pub enum Answer {
     Disks(Vec<DiskRow>),
     /// The disk or drive that was added.
     Disk(Box<DiskRow>),
+    /// What the guest shows.
+    Display(DisplayRow),
     /// The guest was asked to let the disc go, and does it in its own time.
     AskedToEject,
     /// [`HELP`].
@@ -87,6 +90,7 @@ impl fmt::Display for Answer {
             Answer::Devices(rows) => text::write(f, rows),
             Answer::Disks(rows) => text::write(f, rows),
             Answer::Disk(row) => text::write(f, row),
+            Answer::Display(row) => text::write(f, row),
             Answer::Help => writeln!(f, "{HELP}"),
         }
     }

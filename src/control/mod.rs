@@ -7,6 +7,7 @@
 mod answer;
 mod channel;
 mod disks;
+mod display;
 mod refusal;
 pub mod text;
 
@@ -20,6 +21,7 @@ pub(crate) use self::channel::QUEUE;
 pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
 pub use self::refusal::Refusal;
 use crate::disks::{OptionError, Place, PlaceError, Unit};
+use crate::display::{Chord, KeyError, PointerError, PointerEvent};
 
 /// A request to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,12 @@ pub enum Command {
         /// Even if the guest has locked it.
         force: bool,
     },
+    /// Tell what the guest shows, in short.
+    Display,
+    /// Press keys and let them go.
+    Key(Chord),
+    /// Move the pointer.
+    Pointer(PointerEvent),
     /// Show [`HELP`].
     Help,
 }
@@ -77,7 +85,7 @@ pub enum CommandError {
     /// No such word.
     #[error(
         "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
-         channels, counters, devices, remove, add, disks, insert, eject and help"
+         channels, counters, devices, remove, add, disks, insert, eject, display, key, pointer and help"
     )]
     Unknown(String),
     /// The word needs a device.
@@ -92,6 +100,12 @@ pub enum CommandError {
     /// A disk's place.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The words for keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The words for the pointer.
+    #[error(transparent)]
+    Pointer(#[from] PointerError),
     /// Something follows that has no meaning.
     #[error("Too many words: {0:?} has no meaning here")]
     TooMany(String),
@@ -109,7 +123,8 @@ Ctrl-A t       print the table of channels
 Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
                resume, state, config, channels, counters, devices,
                remove NAME, add NAME, disks, add disk PATH,OPTIONS,
-               remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L, help
+               remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L,
+               display, key ctrl-alt-delete, pointer X Y left, help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 
@@ -118,6 +133,9 @@ impl FromStr for Command {
 
     fn from_str(line: &str) -> Result<Self, CommandError> {
         if let Some(command) = disks::command(line)? {
+            return Ok(command);
+        }
+        if let Some(command) = display::command(line)? {
             return Ok(command);
         }
         let mut words = line.split_whitespace();
@@ -137,6 +155,7 @@ impl FromStr for Command {
             "counters" => Command::Counters,
             "devices" => Command::Devices,
             "disks" => Command::Disks,
+            "display" => Command::Display,
             "remove" => Command::Remove(name("remove")?),
             "add" => Command::Add(name("add")?),
             "help" => Command::Help,

@@ -19,6 +19,7 @@ use thiserror::Error;
 use self::client::Client;
 use crate::control::text;
 use crate::disks::{DiskOptions, DvdOptions, Place};
+use crate::display::{Button, PointerEvent};
 
 /// Arguments of `busman ctl`.
 #[derive(Args, Debug)]
@@ -110,6 +111,26 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// What the guest shows, in short: resolution, and a checksum that tells when the picture changes
+    Display,
+    /// Press keys together and let them go
+    Key {
+        /// Places on an American keyboard, for instance a, enter, ctrl-alt-delete
+        keys: String,
+    },
+    /// Move the pointer; buttons that are not named are let go
+    Pointer {
+        /// From 0, the left edge, to 32767, the right one
+        x: u16,
+        /// From 0, the upper edge, to 32767
+        y: u16,
+        /// Buttons to hold
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        buttons: Vec<Button>,
+        /// Notches to turn the wheel, positive away from the user
+        #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+        wheel: i8,
+    },
     /// Watch the channels: packets, bytes, signals and exits a second, and how full the rings are
     Top(top::Options),
 }
@@ -178,6 +199,12 @@ impl Command {
             Command::Insert { place, image } => {
                 let body = json!({"path": absolute(image)});
                 return ("PUT", format!("{VM}/discs/{place}"), Some(body.to_string()));
+            }
+            Command::Display => ("GET", "/display", None),
+            Command::Key { keys } => ("PUT", "/keyboard", Some(json!({"keys": keys}).to_string())),
+            Command::Pointer { x, y, buttons, wheel } => {
+                let event = PointerEvent { x: *x, y: *y, buttons: buttons.clone(), wheel: *wheel };
+                ("PUT", "/pointer", Some(json!(event).to_string()))
             }
             Command::Eject { place, force } => {
                 let body = json!({"force": force});
@@ -333,6 +360,12 @@ mod tests {
             ("add-dvd /a.iso", Asked::AddDisk(Unit::Dvd("/a.iso".parse().unwrap()))),
             ("remove-disk 0:3", Asked::RemoveDisk(Place { controller: 0, lun: 3 })),
             ("insert 0:3 /a.iso", Asked::Insert(Place { controller: 0, lun: 3 }, "/a.iso".into())),
+            ("display", Asked::Display),
+            ("key ctrl-alt-delete", Asked::Key("ctrl-alt-delete".parse().unwrap())),
+            (
+                "pointer 1 2 --buttons left,back --wheel -1",
+                Asked::Pointer(PointerEvent { wheel: -1, ..("1 2 left,back".parse().unwrap()) }),
+            ),
             ("eject 0:3 --force", Asked::Eject { place: Place { controller: 0, lun: 3 }, force: true }),
         ] {
             ctl(&api, line).unwrap();

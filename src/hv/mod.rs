@@ -17,3 +17,4 @@ mod messages;
 pub mod pause;
 pub mod synic;
 pub mod vcpu;
+pub mod video;

@@ -9,6 +9,7 @@ use devices::storage::{self, scsi::Ejected};
 use super::ControlLoop;
 use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
 use crate::disks::{Place, Unit, UnitConfig, UnitError};
+use crate::display::{Chord, DisplayRow, PointerEvent};
 use crate::hv::pause::RunState;
 use crate::machine::{BUS_DEVICES, Machine, MachineError};
 use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -36,6 +37,9 @@ impl ControlLoop<'_> {
             Command::RemoveDisk(place) => self.remove_disk(place).map_err(Refusal::Disk),
             Command::Insert(place, path) => self.insert(place, &path).map_err(Refusal::Disk),
             Command::Eject { place, force } => self.eject(place, force).map_err(Refusal::Disk),
+            Command::Display => self.display(),
+            Command::Key(chord) => self.key(&chord),
+            Command::Pointer(event) => self.point(&event),
             Command::Help => Ok(Answer::Help),
         };
         reply.send(outcome);
@@ -140,6 +144,23 @@ impl ControlLoop<'_> {
         }
     }
 
+    fn display(&self) -> Outcome {
+        let screen = self.machine.display.screen.as_ref().ok_or_else(|| not_there("video"))?;
+        Ok(Answer::Display(DisplayRow::of(&**screen)))
+    }
+
+    fn key(&self, chord: &Chord) -> Outcome {
+        let keys = self.machine.display.keys.as_ref().ok_or_else(|| not_there("keyboard"))?;
+        chord.strike(&**keys);
+        Ok(Answer::Done)
+    }
+
+    fn point(&self, event: &PointerEvent) -> Outcome {
+        let pointer = self.machine.display.pointer.as_ref().ok_or_else(|| not_there("mouse"))?;
+        event.tell(&**pointer);
+        Ok(Answer::Done)
+    }
+
     fn status(&self) -> Status {
         let Counters { vmbus, heartbeat, .. } = counters(&self.machine);
         Status {
@@ -155,6 +176,10 @@ impl ControlLoop<'_> {
             crash: self.crash.as_ref().map(ToString::to_string),
         }
     }
+}
+
+fn not_there(name: &str) -> Refusal {
+    Refusal::Device(MachineError::NotThere(name.to_owned()))
 }
 
 fn devices(machine: &Machine) -> Vec<DeviceRow> {

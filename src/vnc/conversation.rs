@@ -8,12 +8,12 @@ use std::sync::Arc;
 use devices::display::Changes;
 use thiserror::Error;
 
-use super::desk::Devices;
 use super::handshake::{Handshake, HandshakeError, Step};
 use super::messages::{self, Message, MessageError};
 use super::pixels::FormatError;
 use super::security::Security;
 use super::session::Session;
+use crate::display::Display;
 
 /// Why a viewer's connection ends.
 #[derive(Debug, Error)]
@@ -48,7 +48,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Conversation {
     stage: Stage,
-    devices: Devices,
+    display: Display,
     /// What has come and is not complete.
     received: Vec<u8>,
     /// Bytes of a text that nobody wants.
@@ -60,10 +60,10 @@ pub struct Conversation {
 impl Conversation {
     /// Begins.
     #[must_use]
-    pub fn new(security: Arc<Security>, devices: Devices) -> Self {
+    pub fn new(security: Arc<Security>, display: Display) -> Self {
         let mut out = Vec::new();
         let stage = Stage::Handshake(Handshake::new(security, &mut out));
-        Conversation { stage, devices, received: Vec::new(), skip: 0, out }
+        Conversation { stage, display, received: Vec::new(), skip: 0, out }
     }
 
     /// Takes what the viewer has sent.
@@ -98,7 +98,7 @@ impl Conversation {
                     return Ok((0, Next::Go));
                 };
                 if step == Step::Begin {
-                    let session = Session::new(self.devices.clone(), &mut self.out)?;
+                    let session = Session::new(self.display.clone(), &mut self.out)?;
                     self.stage = Stage::Session(Box::new(session));
                 }
                 Ok((used, if step == Step::StartTls { Next::StartTls } else { Next::Go }))
@@ -145,10 +145,10 @@ impl Conversation {
     }
 
     /// Another machine is in the old one's place.
-    pub fn put(&mut self, devices: Devices) {
-        self.devices = devices;
+    pub fn put(&mut self, display: Display) {
+        self.display = display;
         if let Stage::Session(session) = &mut self.stage {
-            session.put(self.devices.clone());
+            session.put(self.display.clone());
         }
     }
 

@@ -5,36 +5,32 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use devices::display::{Keys, Pointer, Screen, Viewers, Watch};
+use devices::display::{Viewers, Watch};
 
-/// What a machine has for a person.
-#[derive(Clone, Debug, Default)]
-pub struct Devices {
-    /// What the guest shows.
-    pub screen: Option<Arc<dyn Screen>>,
-    /// Its keyboard.
-    pub keys: Option<Arc<dyn Keys>>,
-    /// Its mouse.
-    pub pointer: Option<Arc<dyn Pointer>>,
-}
+use crate::display::Display;
 
 /// The devices, for the control loop to put there and for viewers to use.
 #[derive(Debug, Default)]
 pub struct Desk {
-    devices: Mutex<Devices>,
+    display: Mutex<Display>,
     viewers: Viewers,
 }
 
 impl Desk {
-    /// Puts the devices of another machine there.
-    pub fn put(&self, devices: Devices) {
-        *self.lock() = devices;
-        self.viewers.mode();
+    /// Puts the devices there that the machine has now. Viewers look anew if they are others.
+    pub fn put(&self, display: Display) {
+        let before = std::mem::replace(&mut *self.lock(), display.clone());
+        let same = is_same(&before.screen, &display.screen)
+            && is_same(&before.keys, &display.keys)
+            && is_same(&before.pointer, &display.pointer);
+        if !same {
+            self.viewers.mode();
+        }
     }
 
     /// The devices that there are.
     #[must_use]
-    pub fn devices(&self) -> Devices {
+    pub fn display(&self) -> Display {
         self.lock().clone()
     }
 
@@ -43,7 +39,15 @@ impl Desk {
         self.viewers.watch()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Devices> {
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Display> {
+        self.display.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_same<T: ?Sized>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
 }

@@ -4,8 +4,8 @@
 
 use devices::display::{Mode, POINTER_MAX, Scancode, button};
 
-use super::desk::Devices;
 use super::keysyms::{self, CAPS_LOCK, PAUSE, PAUSE_REST, RIGHT_SHIFT, SHIFT, Stroke};
+use crate::display::Display;
 
 /// Bits of a pointer message that are buttons, and the guest's bits for them.
 const BUTTONS: [(u8, u8); 4] =
@@ -17,7 +17,7 @@ const WHEEL_DOWN: u8 = 1 << 4;
 /// A viewer's keyboard and pointer.
 #[derive(Debug)]
 pub(super) struct Input {
-    devices: Devices,
+    display: Display,
     /// Keys that are down; there are no more than codes.
     held: Vec<Scancode>,
     /// The viewer has switched Caps Lock on, as far as anybody knows.
@@ -29,8 +29,8 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn new(devices: Devices) -> Self {
-        Input { devices, held: Vec::new(), caps_lock: false, buttons: 0, place: (0, 0) }
+    pub(super) fn new(display: Display) -> Self {
+        Input { display, held: Vec::new(), caps_lock: false, buttons: 0, place: (0, 0) }
     }
 
     /// A key, by what is printed on it.
@@ -74,7 +74,7 @@ impl Input {
     }
 
     fn point(&self, wheel: i8) {
-        let Some(pointer) = &self.devices.pointer else { return };
+        let Some(pointer) = &self.display.pointer else { return };
         let held = BUTTONS.iter().filter(|(bit, _)| self.buttons & bit != 0);
         let buttons = held.fold(0, |held, (_, button)| held | button);
         pointer.pointer(self.place.0, self.place.1, buttons, wheel);
@@ -96,7 +96,7 @@ impl Input {
     }
 
     fn send(&self, scancode: Scancode, pressed: bool) {
-        let Some(keys) = &self.devices.keys else { return };
+        let Some(keys) = &self.display.keys else { return };
         keys.key(scancode, pressed);
         if scancode == PAUSE {
             keys.key(PAUSE_REST, pressed);
@@ -134,8 +134,8 @@ mod tests {
     fn input() -> (std::sync::Arc<Hands>, Input) {
         let hands = std::sync::Arc::new(Hands::default());
         let (keys, pointer) = (hands.clone(), hands.clone());
-        let devices = Devices { screen: None, keys: Some(keys), pointer: Some(pointer) };
-        (hands, Input::new(devices))
+        let display = Display { screen: None, keys: Some(keys), pointer: Some(pointer) };
+        (hands, Input::new(display))
     }
 
     fn keys(hands: &Hands) -> String {

@@ -41,7 +41,7 @@ mod tests;
 mod transport;
 mod viewer;
 
-pub use self::desk::{Desk, Devices};
+pub use self::desk::Desk;
 pub use self::handshake::HandshakeError;
 pub use self::options::{VncOptionError, VncOptions};
 pub use self::protocol::PixelFormat;

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use devices::display::{Changes, Cursor, Mode, PIXEL, Rect, Screen};
 use zerocopy::IntoBytes;
 
-use super::desk::Devices;
 use super::encodings::{Encoder, Encoding, Picture};
 use super::input::Input;
 use super::messages::Message;
 use super::pixels::{Converter, FormatError, NATIVE};
 use super::protocol::{FramebufferUpdate, OneScreen, Rectangle, ServerInit, encoding, resize, server};
 use super::region::Region;
+use crate::display::Display;
 
 /// Shown to a viewer that comes before the guest shows anything.
 const FIRST_SIZE: Mode = Mode { width: 640, height: 480 };
@@ -104,9 +104,9 @@ impl Session {
     ///
     /// # Errors
     /// Never: the guest's own format exists.
-    pub(super) fn new(devices: Devices, out: &mut Vec<u8>) -> Result<Self, FormatError> {
+    pub(super) fn new(display: Display, out: &mut Vec<u8>) -> Result<Self, FormatError> {
         let converter = Converter::new(NATIVE)?;
-        let size = devices.screen.as_ref().and_then(|screen| mode(&**screen)).unwrap_or(FIRST_SIZE);
+        let size = display.screen.as_ref().and_then(|screen| mode(&**screen)).unwrap_or(FIRST_SIZE);
         let init = ServerInit {
             width: size.width.into(),
             height: size.height.into(),
@@ -118,8 +118,8 @@ impl Session {
         let mut missing = Region::default();
         missing.add(size.area(), size);
         Ok(Session {
-            screen: devices.screen.clone(),
-            input: Input::new(devices),
+            screen: display.screen.clone(),
+            input: Input::new(display),
             size,
             wishes: Wishes::default(),
             converter,
@@ -134,9 +134,9 @@ impl Session {
     }
 
     /// Another machine is in the old one's place.
-    pub(super) fn put(&mut self, devices: Devices) {
-        self.screen = devices.screen.clone();
-        self.input = Input::new(devices);
+    pub(super) fn put(&mut self, display: Display) {
+        self.screen = display.screen.clone();
+        self.input = Input::new(display);
         self.changed(&Changes { mode: true, cursor: true, dirty: Vec::new() });
     }
 

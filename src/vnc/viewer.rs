@@ -55,7 +55,7 @@ impl<'a> Viewer<'a> {
         let now = Instant::now();
         Viewer {
             transport: Transport::new(socket),
-            conversation: Conversation::new(Arc::clone(&security), desk.devices()),
+            conversation: Conversation::new(Arc::clone(&security), desk.display()),
             security,
             desk,
             limits,
@@ -87,14 +87,14 @@ impl<'a> Viewer<'a> {
             let woken = self.wait(&poller, screen.as_ref())?;
             if woken.desk {
                 let _ = desk.take();
-                let devices = self.desk.devices();
-                screen = devices.screen.as_ref().map(|screen| screen.watch()).transpose()?;
+                let display = self.desk.display();
+                screen = display.screen.as_ref().map(|screen| screen.watch()).transpose()?;
                 if let Some(screen) = &screen {
                     poller.add(screen)?;
                     // That all of it is new is said anyway.
                     let _ = screen.take();
                 }
-                self.conversation.put(devices);
+                self.conversation.put(display);
             }
             if let Some(screen) = screen.as_ref().filter(|_| woken.screen) {
                 self.looked = Instant::now();

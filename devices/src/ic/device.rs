@@ -19,11 +19,10 @@ use crate::guid::Guid;
 use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, RingNeeds, Sent, VmbusDevice,
 };
+use crate::vmbus::pipe::MESSAGE_PIPE;
 use crate::vmbus::ring::protocol::{PipeHeader, PipeMessageType};
 use crate::vmbus::ring::{Packet, PacketOut, pipe_message};
 
-/// Pipe type "message" in an offer's user data.
-const PIPE_TYPE_MESSAGE: u32 = 4;
 /// Frameworks that we speak. Their messages are the same; guests want to see both.
 const FRAMEWORKS: [IcVersion; 2] = [IcVersion::new(1, 0), IcVersion::new(3, 0)];
 /// Bytes of a negotiation that Linux reserves for its answer, at least: two versions.
@@ -94,10 +93,6 @@ impl<S: Service> VmbusDevice for IcDevice<S> {
     type Worker = IcWorker<S>;
 
     fn offer(&self) -> Offer {
-        let mut user_data = [0; 120];
-        if let Some(pipe_type) = user_data.first_chunk_mut() {
-            *pipe_type = PIPE_TYPE_MESSAGE.to_le_bytes();
-        }
         Offer {
             name: S::NAME.to_owned(),
             interface: S::INTERFACE,
@@ -105,7 +100,7 @@ impl<S: Service> VmbusDevice for IcDevice<S> {
             sub_channel: 0,
             flags: OfferFlags::ENUMERATE_DEVICE_INTERFACE | OfferFlags::NAMED_PIPE_MODE,
             mmio_megabytes: 0,
-            user_data,
+            user_data: MESSAGE_PIPE,
         }
     }
 

@@ -15,6 +15,7 @@
 //! | [`gpadl`] | lists of pages that the guest donated |
 //! | [`ring`] | one direction of a channel: layout, packets, reading, writing |
 //! | [`channel`] | the traits of a device and what it is given when its channel opens |
+//! | [`pipe`] | messages in a pipe, as mouse and video have them |
 //! | [`worker`] | the thread of an open channel |
 //! | [`bus`] | what holds all of it together |
 //! | [`synic`] | the hypervisor's part, as a trait |
@@ -26,9 +27,11 @@ mod counters;
 pub mod gpadl;
 mod interrupt;
 mod needs;
+pub mod pipe;
 pub mod protocol;
 mod reports;
 pub mod ring;
+pub(crate) mod send_queue;
 pub mod server;
 mod slot;
 pub mod synic;

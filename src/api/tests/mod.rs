@@ -20,6 +20,7 @@ use super::{Limits, Server, Vm};
 use crate::config::{Config, Options};
 use crate::control::{Answer, Command, DeviceRow, Outcome, Refusal, Status, command_channel};
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
+use crate::display::DisplayRow;
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
 use crate::report::{Counters, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -56,6 +57,12 @@ impl Vm for FakeVm {
             }
             Command::Disks => Answer::Disks(vec![disk_row()]),
             Command::AddDisk(_) => Answer::Disk(Box::new(disk_row())),
+            Command::Display => Answer::Display(DisplayRow {
+                width: 1024,
+                height: 768,
+                picture: "89abcdef".into(),
+                pointer: false,
+            }),
             Command::Help => Answer::Help,
             _ => Answer::Done,
         })

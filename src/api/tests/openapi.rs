@@ -130,6 +130,9 @@ fn every_error_is_what_its_schema_says() {
         ("removeDisk", Refusal::Disk(UnitError::Absent(place))),
         ("insertDisc", Refusal::Disk(UnitError::NotADrive(place))),
         ("ejectDisc", Refusal::Disk(UnitError::Absent(place))),
+        ("getDisplay", Refusal::Device(MachineError::NotThere("video".into()))),
+        ("pressKeys", Refusal::Device(MachineError::NotThere("keyboard".into()))),
+        ("movePointer", Refusal::Device(MachineError::NotThere("mouse".into()))),
     ] {
         let operations = operations(&document);
         let operation = operations.iter().find(|(.., operation)| operation["operationId"] == id).unwrap();

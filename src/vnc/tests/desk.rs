@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use devices::display::{Cursor, Keys, Mode, PIXEL, Pointer, Rect, Scancode, Screen, Viewers, Watch};
 
-use crate::vnc::desk::Devices;
+use crate::display::Display;
 
 /// Something that a person did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,9 +99,9 @@ impl TestScreen {
         state.pixels.as_chunks::<PIXEL>().0.iter().map(|&[blue, green, red, _]| [red, green, blue]).collect()
     }
 
-    pub fn devices(self: &Arc<Self>, hands: &Arc<Hands>) -> Devices {
+    pub fn display(self: &Arc<Self>, hands: &Arc<Hands>) -> Display {
         let (screen, keys, pointer) = (Arc::clone(self), Arc::clone(hands), Arc::clone(hands));
-        Devices { screen: Some(screen), keys: Some(keys), pointer: Some(pointer) }
+        Display { screen: Some(screen), keys: Some(keys), pointer: Some(pointer) }
     }
 }
 

@@ -63,7 +63,7 @@ impl Fixture {
         let files = Files::new();
         let (screen, hands) = (TestScreen::new(320, 200), Arc::new(Hands::default()));
         let desk = Arc::new(Desk::default());
-        desk.put(screen.devices(&hands));
+        desk.put(screen.display(&hands));
         let server = Server::with_limits(&files.options(options), Arc::clone(&desk), limits).unwrap();
         Fixture { files, screen, hands, desk, server: Some(server) }
     }
@@ -268,7 +268,7 @@ fn viewers_stay_when_the_machine_is_reset() {
     viewer.wish();
     viewer.update(false);
     let (screen, hands) = (TestScreen::new(99, 77), Arc::new(Hands::default()));
-    fixture.desk.put(screen.devices(&hands));
+    fixture.desk.put(screen.display(&hands));
     viewer.sees(&screen);
     viewer.wire.0.write_all(&[4, 1, 0, 0, 0, 0, 0, b'a']).unwrap();
     viewer.update(false);

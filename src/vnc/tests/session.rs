@@ -23,7 +23,7 @@ impl Fixture {
     fn new(width: u16, height: u16) -> Self {
         let screen = TestScreen::new(width, height);
         let mut out = Vec::new();
-        let session = Session::new(screen.devices(&Arc::new(Hands::default())), &mut out).unwrap();
+        let session = Session::new(screen.display(&Arc::new(Hands::default())), &mut out).unwrap();
         let client = Client::begin(&mut Wire(out.as_slice()));
         let watch = screen.watch().unwrap();
         let _ = watch.take();

@@ -1,0 +1,84 @@
+//! Watches the pages of video memory for guests that do not tell what they draw: firmware, boot loaders, an OS before
+//! its driver runs.
+//!
+//! A thread that is there only while somebody looks at such a guest; a few times a second it asks the hypervisor
+//! which pages were written.
+
+use std::sync::{Arc, Weak};
+use std::thread::Builder;
+use std::time::Duration;
+
+use super::picture::Picture;
+use super::screen::{Shared, State};
+use crate::display::Rect;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// Whether nobody else tells the viewers, if there are any.
+fn needed(shared: &Shared, state: &State) -> bool {
+    !state.tells && state.picture.is_some() && state.location.is_some() && shared.viewers.any()
+}
+
+/// Begins to watch, if that is needed and not done yet.
+pub(super) fn watch(shared: &Arc<Shared>) {
+    let mut state = shared.state();
+    if state.watched || !needed(shared, &state) {
+        return;
+    }
+    let weak = Arc::downgrade(shared);
+    match Builder::new().name("video-pages".to_owned()).spawn(move || run(&weak)) {
+        Ok(_) => state.watched = true,
+        Err(error) => log::warn!("video: what the guest draws is not seen: {error}"),
+    }
+}
+
+fn run(shared: &Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        if !look(&shared) {
+            return;
+        }
+        drop(shared);
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// False when it is no longer needed.
+fn look(shared: &Shared) -> bool {
+    let mut state = shared.state();
+    let (true, Some(picture)) = (needed(shared, &state), state.picture) else {
+        state.watched = false;
+        return false;
+    };
+    // Under the lock: the memory is not moved meanwhile.
+    match shared.memory.written() {
+        Ok(pages) => {
+            drop(state);
+            shared.viewers.dirty(&rows(&picture, &pages));
+            true
+        }
+        Err(error) => {
+            log::warn!("video: what the guest draws is not seen: {error}");
+            state.watched = false;
+            false
+        }
+    }
+}
+
+/// Runs of written pages, as rows of the picture.
+fn rows(picture: &Picture, written: &[u64]) -> Vec<Rect> {
+    let bit = |page: usize| written.get(page / 64).is_some_and(|word| word >> (page % 64) & 1 != 0);
+    let mut rows = Vec::new();
+    let mut begin = None;
+    for page in 0..=written.len() * 64 {
+        match (bit(page), begin) {
+            (true, None) => begin = Some(page),
+            (false, Some(first)) => {
+                rows.push(picture.rows(first, page));
+                begin = None;
+            }
+            _ => {}
+        }
+    }
+    rows
+}

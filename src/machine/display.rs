@@ -1,0 +1,37 @@
+//! Adds display, keyboard and mouse to the bus.
+
+use std::sync::Arc;
+
+use devices::keyboard::Keyboard;
+use devices::mouse::Mouse;
+use devices::video::{Video, resolutions};
+
+use super::{Machine, MachineError};
+use crate::hv::video::KvmVideoMemory;
+use crate::layout;
+
+impl Machine {
+    pub(super) fn add_video(&mut self) -> Result<(), MachineError> {
+        let preferred = self.display_size.0;
+        let memory = KvmVideoMemory::new(Arc::clone(&self.vm), resolutions::vram_size(preferred))?;
+        let windows = [layout::LOW_MMIO, layout::high_mmio(self.memory)];
+        let (device, screen) = Video::device(Box::new(memory), &windows, preferred)?;
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "video", source })?;
+        self.display.screen = Some(Arc::new(screen));
+        Ok(())
+    }
+
+    pub(super) fn add_keyboard(&mut self) -> Result<(), MachineError> {
+        let (device, keys) = Keyboard::device()?;
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "keyboard", source })?;
+        self.display.keys = Some(Arc::new(keys));
+        Ok(())
+    }
+
+    pub(super) fn add_mouse(&mut self) -> Result<(), MachineError> {
+        let (device, pointer) = Mouse::device()?;
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: "mouse", source })?;
+        self.display.pointer = Some(Arc::new(pointer));
+        Ok(())
+    }
+}
