@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, ConfigError, Options};
-use crate::ctl::Ctl;
+use crate::ctl::{Ctl, Screenshot};
 use crate::image::Image;
 
 const RUN_EXAMPLES: &str = "\
@@ -27,6 +27,9 @@ Examples:
   With a display, a keyboard and a mouse:
     busman run --config guest.toml --display 1280x1024
 
+  The same with a VNC server for viewers on this machine:
+    busman run --config guest.toml --display 1280x1024 --vnc 127.0.0.1:5900
+
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
 
@@ -43,6 +46,13 @@ Examples:
   busman ctl --socket /run/user/1000/guest.sock top
   busman ctl --socket /run/user/1000/guest.sock --json channels | jq '.[].device'
   curl --unix-socket /run/user/1000/guest.sock http://localhost/api/v1/vm
+
+BUSMAN_SOCKET names the socket where --socket does not.";
+
+const SCREENSHOT_EXAMPLES: &str = "\
+Examples:
+  busman screenshot --socket /run/user/1000/guest.sock guest.png
+  curl --unix-socket /run/user/1000/guest.sock http://localhost/api/v1/vm/screen --output guest.png
 
 BUSMAN_SOCKET names the socket where --socket does not.";
 
@@ -83,6 +93,9 @@ pub enum Command {
     /// Ask a running machine, which was started with --api-socket
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),
+    /// Write what a running machine's guest shows to a PNG file
+    #[command(after_help = SCREENSHOT_EXAMPLES)]
+    Screenshot(Screenshot),
     /// Make, describe, convert and check disk images
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(Image),
@@ -149,7 +162,7 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
+             --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --vnc unix:v --trace t \
              --trace-packets all --trace-limit 1G",
         );
         let wanted = Options {
@@ -167,6 +180,7 @@ mod tests {
             once: true,
             report: Some("r".into()),
             api_socket: Some("s".into()),
+            vnc: Some("unix:v".parse().unwrap()),
             trace: Some("t".into()),
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),

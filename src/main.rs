@@ -35,6 +35,10 @@ fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
             ctl.execute()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Screenshot(screenshot) => {
+            screenshot.execute()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Image(image) => {
             Ok(if image.execute()? { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
         }

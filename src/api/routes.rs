@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde::de::Error;
 
 use super::Vm;
-use super::http::{Request, Response};
+use super::http::{JSON, PNG, Request, Response};
 use crate::control::{Answer, Command, Outcome, Refusal};
 use crate::disks::{Place, Unit, UnitError};
+use crate::display::{Picture, ScreenshotError};
 use crate::machine::MachineError;
 
 /// The description that clients can fetch.
@@ -46,7 +47,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 22] = [
+pub(super) const ROUTES: [Route; 23] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -74,6 +75,7 @@ pub(super) const ROUTES: [Route; 22] = [
         Ok(Command::Eject { place, force })
     }),
     command("GET", "/api/v1/vm/display", |call| call.plain(Command::Display)),
+    command("GET", "/api/v1/vm/screen", |call| call.plain(Command::Screen)),
     command("PUT", "/api/v1/vm/keyboard", |call| {
         let Keys { keys } = call.body()?;
         Ok(Command::Key(keys.parse().map_err(serde_json::Error::custom)?))
@@ -163,7 +165,7 @@ pub(super) fn respond(vm: &dyn Vm, request: &Request) -> Response {
         return Response { allow: Some(allow), ..Response::error(405, &sentence) };
     };
     match route.action {
-        Action::Text(text) => Response { status: 200, body: Some(text.into()), allow: None },
+        Action::Text(text) => Response::file(JSON, text.into()),
         Action::Command(command) => match command(&Call { name, body: &request.body }) {
             Ok(command) => outcome(vm.execute(command)),
             Err(error) => Response::error(400, &format!("The request is not understood: {error}")),
@@ -194,8 +196,18 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Disks(rows)) => Response::json(&rows),
         Ok(Answer::Disk(row)) => Response::json(&row),
         Ok(Answer::Display(row)) => Response::json(&row),
+        Ok(Answer::Screen(picture)) => photograph(&picture),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
+    }
+}
+
+/// A screenshot; packing it is this thread's work and keeps nobody waiting.
+fn photograph(picture: &Picture) -> Response {
+    match picture.png() {
+        Ok(file) => Response::file(PNG, file),
+        Err(error @ ScreenshotError::Dark) => Response::error(409, &error.to_string()),
+        Err(error) => Response::error(500, &error.to_string()),
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Command {
     },
     /// Tell what the guest shows, in short.
     Display,
+    /// Give the screen, for a photograph.
+    Screen,
     /// Press keys and let them go.
     Key(Chord),
     /// Move the pointer.

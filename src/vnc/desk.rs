@@ -19,10 +19,12 @@ pub struct Desk {
 impl Desk {
     /// Puts the devices there that the machine has now. Viewers look anew if they are others.
     pub fn put(&self, display: Display) {
-        let before = std::mem::replace(&mut *self.lock(), display.clone());
-        let same = is_same(&before.screen, &display.screen)
-            && is_same(&before.keys, &display.keys)
-            && is_same(&before.pointer, &display.pointer);
+        let mut now = self.lock();
+        let same = is_same(&now.screen, &display.screen)
+            && is_same(&now.keys, &display.keys)
+            && is_same(&now.pointer, &display.pointer);
+        *now = display;
+        drop(now);
         if !same {
             self.viewers.mode();
         }

@@ -37,7 +37,7 @@ pub mod security;
 mod server;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 mod viewer;
 

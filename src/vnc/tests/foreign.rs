@@ -113,7 +113,9 @@ impl Xvfb {
         let directory = fixture.files.path("x");
         fs::create_dir(&directory).unwrap();
         let mut server = Command::new("Xvfb");
+        // Otherwise the first client that goes takes the keyboard's layout with it.
         server.args([
+            "-noreset",
             "-displayfd",
             "1",
             "-screen",
