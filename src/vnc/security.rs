@@ -153,8 +153,10 @@ pub fn tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, SecurityError> 
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret));
-    let config =
+    let mut config =
         config.map_err(|source| SecurityError::Tls { cert: cert.to_owned(), key: key.to_owned(), source })?;
+    // TigerVNC 1.12 stands still when a ticket comes in one read with what follows; nobody resumes a session anyway.
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 

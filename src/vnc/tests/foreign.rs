@@ -16,7 +16,7 @@ use super::server::Fixture;
 /// RFB's ports are displays to viewers; any port is one.
 const FIRST_PORT: i32 = 5900;
 /// How long a viewer may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program that ends with the test.
 struct Running(Child);
@@ -37,13 +37,13 @@ fn run(command: &mut Command) -> Vec<u8> {
 }
 
 /// Waits until there is something.
-fn wait<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+fn wait<T>(what: impl Fn() -> String, mut find: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = find() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(Instant::now() < deadline, "{}", what());
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -169,11 +169,13 @@ fn tigervnc_over_tls_shows_the_picture_and_types_on_a_german_keyboard() {
     viewer.arg(format!("-X509CA={}", fixture.files.path("cert")));
     viewer.arg(format!("-PasswordFile={}", fixture.password_file()));
     viewer.arg(format!("localhost::{}", fixture.port()));
-    viewer.env("HOME", fixture.files.path("")).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = fixture.files.path("viewer.log");
+    viewer.env("HOME", fixture.files.path("")).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
     let _viewer = Running(viewer.spawn().unwrap());
 
     let window = || x.xdotool("search --name busman").lines().next().map(str::to_owned);
-    let window = wait("TigerVNC has no window", window);
+    let said = |what: &str| format!("{what}: {}", fs::read_to_string(&log).unwrap());
+    let window = wait(|| said("TigerVNC has no window"), window);
     let place = || {
         let geometry = x.xdotool(&format!("getwindowgeometry {window}"));
         let place = geometry.split_once("Position: ")?.1.split_once(' ')?.0.split_once(',')?;
@@ -181,7 +183,7 @@ fn tigervnc_over_tls_shows_the_picture_and_types_on_a_german_keyboard() {
     };
     let shows = |what: &str| {
         let is_shown = || (x.pixels(place()?, (640, 480)) == fixture.screen.rgb()).then_some(());
-        wait(what, is_shown);
+        wait(|| said(what), is_shown);
     };
     shows("the picture is not shown as it is");
     fixture.screen.fill(Rect { left: 100, top: 50, width: 33, height: 77 }, [1, 2, 200, 0]);
@@ -193,9 +195,12 @@ fn tigervnc_over_tls_shows_the_picture_and_types_on_a_german_keyboard() {
     x.xdotool(&format!("windowfocus {window}"));
     x.xdotool(&format!("key {}", key.code + 8));
     let mut seen = Vec::new();
-    wait("the key does not arrive", || {
-        seen.extend(fixture.hands.take().into_iter().filter(|seen| matches!(seen, Seen::Key(..))));
-        (seen.len() >= 2).then_some(())
-    });
+    wait(
+        || said("the key does not arrive"),
+        || {
+            seen.extend(fixture.hands.take().into_iter().filter(|seen| matches!(seen, Seen::Key(..))));
+            (seen.len() >= 2).then_some(())
+        },
+    );
     assert_eq!(seen, [Seen::Key(key, true), Seen::Key(key, false)]);
 }
