@@ -285,9 +285,10 @@ impl Machine {
     /// Takes a device from the bus by its name.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it is not there, or is a controller that still has disks.
     pub fn remove(&mut self, name: &str) -> Result<(), MachineError> {
         let id = self.bus.find(name).ok_or_else(|| MachineError::NotThere(name.to_owned()))?;
+        self.disks.release_controller(name)?;
         self.bus.remove(id);
         match name {
             "shutdown" => self.shutdown = None,
@@ -296,7 +297,7 @@ impl Machine {
             "video" => self.display.screen = None,
             "keyboard" => self.display.keys = None,
             "mouse" => self.display.pointer = None,
-            _ => self.disks.forget_controller(name),
+            _ => {}
         }
         Ok(())
     }

@@ -214,7 +214,9 @@ fn photograph(picture: &Picture) -> Response {
 fn status(refusal: &Refusal) -> u16 {
     match refusal {
         Refusal::Device(MachineError::UnknownDevice { .. } | MachineError::NotThere(_)) => 404,
-        Refusal::Device(MachineError::AlreadyThere(_))
+        Refusal::Device(
+            MachineError::AlreadyThere(_) | MachineError::Disk(UnitError::InUse(_) | UnitError::LettingGo(_)),
+        )
         | Refusal::NoShutdownDevice(_)
         | Refusal::NotListening { .. }
         | Refusal::Paused(_)

@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use devices::disk::{
     Disk, DiskError, DiskOptions as EngineOptions, Engine, Format, Image, OpenError, OpenOptions,
@@ -26,6 +27,10 @@ use super::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
 
 /// Most sub-channels of a controller: one for each virtual processor after the first, as far as that goes.
 const MAX_SUB_CHANNELS: u32 = 15;
+
+/// Time for the guest to let go of a controller's last disk before the controller goes. Linux flushes a disk that is
+/// gone, and waits for ever if the controller goes before it has sent that.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// Why a disk is not there, or not gone.
 #[derive(Debug, Error)]
@@ -72,6 +77,12 @@ pub enum UnitError {
     /// There is a disk.
     #[error("What is at {0} is no DVD drive")]
     NotADrive(Place),
+    /// It has disks or drives.
+    #[error("The SCSI controller still has what is at {0}: remove that first")]
+    InUse(Place),
+    /// The guest has hardly seen that the last one is gone.
+    #[error("The guest may still be letting go of what was at {0}: try again in {wait} seconds", wait = LETTING_GO.as_secs())]
+    LettingGo(Place),
     /// The controller.
     #[error("SCSI controller {number} cannot join the bus")]
     Bus {
@@ -120,6 +131,8 @@ pub struct Disks {
     sub_channels: u16,
     controllers: BTreeMap<u8, Arc<Controller>>,
     units: BTreeMap<Place, Mounted>,
+    /// What was removed lately.
+    removed: BTreeMap<Place, Instant>,
 }
 
 #[derive(Debug)]
@@ -195,6 +208,7 @@ impl Disks {
             // Cannot fail: it is there.
             let _ = controller.remove(place.lun);
         }
+        self.removed.insert(place, Instant::now());
         Ok(())
     }
 
@@ -222,10 +236,21 @@ impl Disks {
         Ok(ejected)
     }
 
-    /// The controller of this name has left the bus, and all of its disks with it.
-    pub fn forget_controller(&mut self, name: &str) {
+    /// Forgets the controller of this name, if there is one, so that it can leave the bus.
+    ///
+    /// # Errors
+    /// [`UnitError::InUse`] while it has disks or drives, [`UnitError::LettingGo`] for a while after the last.
+    pub fn release_controller(&mut self, name: &str) -> Result<(), UnitError> {
+        let named = |place: &&Place| storage::name(place.controller) == name;
+        if let Some(&place) = self.units.keys().find(named) {
+            return Err(UnitError::InUse(place));
+        }
+        self.removed.retain(|_, when| when.elapsed() < LETTING_GO);
+        if let Some(&place) = self.removed.keys().find(named) {
+            return Err(UnitError::LettingGo(place));
+        }
         self.controllers.retain(|&number, _| storage::name(number) != name);
-        self.units.retain(|place, _| self.controllers.contains_key(&place.controller));
+        Ok(())
     }
 
     /// Every disk and drive.

@@ -93,12 +93,26 @@ fn a_removed_disk_lets_its_image_go() {
     machine.disks.remove(there).unwrap();
     assert!(matches!(machine.disks.remove(there), Err(UnitError::Absent(_))));
     assert_eq!(machine.disk(&format!("{image},lun=5")), Ok(place("0:5")));
-    // The same with its controller, which is the bus' to remove.
+}
+
+#[test]
+fn a_guest_that_loses_a_controller_with_disks_waits_for_ever() {
+    let mut machine = Machine::new();
+    let image = machine.image("a.img", 1 << 20);
+    let there = machine.disk(&image).unwrap();
+    let refused = machine.disks.release_controller("scsi0").unwrap_err();
+    assert!(refused.to_string().contains("what is at 0:0: remove that first"), "{refused}");
+    assert_eq!(machine.disks.rows().len(), 1);
+    machine.disks.remove(there).unwrap();
+    let refused = machine.disks.release_controller("scsi0").unwrap_err();
+    assert!(refused.to_string().contains("letting go of what was at 0:0"), "{refused}");
+    let long_ago = Instant::now().checked_sub(LETTING_GO).unwrap();
+    machine.disks.removed.insert(there, long_ago);
+    machine.disks.release_controller("scsi0").unwrap();
     let id = machine.bus.bus.find("scsi0").unwrap();
     machine.bus.bus.remove(id);
     machine.bus.bus.process();
-    machine.disks.forget_controller("scsi0");
-    assert_eq!(machine.disks.rows(), []);
+    // It comes back with the next disk.
     assert_eq!(machine.disk(&image), Ok(place("0:0")));
     assert!(machine.bus.bus.find("scsi0").is_some());
 }

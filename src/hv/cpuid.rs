@@ -10,6 +10,8 @@ use std::str::FromStr;
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use thiserror::Error;
 
+use ByDefault::{Hidden, Shown, WithoutApicv};
+
 /// Leaves of the hypervisor interface (TLFS, "Feature and Interface Discovery").
 mod leaf {
     pub const VENDOR: u32 = 0x4000_0000;
@@ -41,10 +43,18 @@ struct Feature {
     features: Registers,
     /// Bits of leaf RECOMMENDATIONS, register EAX.
     hints: u32,
-    by_default: bool,
+    by_default: ByDefault,
 }
 
-const fn row(name: &'static str, features: Registers, hints: u32, by_default: bool) -> Feature {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByDefault {
+    Shown,
+    Hidden,
+    /// Shown where the host's processors do not virtualize the APIC.
+    WithoutApicv,
+}
+
+const fn row(name: &'static str, features: Registers, hints: u32, by_default: ByDefault) -> Feature {
     Feature { name, features, hints, by_default }
 }
 
@@ -54,26 +64,28 @@ const fn bit(n: u32) -> u32 {
 
 /// Every feature by name; the defaults are what Windows is said to want (QEMU's and OpenVMM's experience).
 const FEATURES: &[Feature] = &[
-    row("runtime", [bit(0), 0, 0, 0], 0, true),
-    row("time", [bit(1) | bit(9), 0, 0, 0], 0, true),
-    row("synic", [bit(2), bit(4) | bit(5), 0, 0], 0, true),
-    row("stimer", [bit(3), 0, 0, 0], 0, true),
-    row("vapic", [bit(4), 0, 0, 0], 0, true),
-    row("hypercall", [bit(5), 0, 0, 0], 0, true),
-    row("vpindex", [bit(6), 0, 0, 0], 0, true),
-    row("frequencies", [bit(11), 0, 0, bit(8)], 0, true),
-    row("xmm-input", [0, 0, 0, bit(4)], 0, true),
-    row("crash", [0, 0, 0, bit(10)], 0, true),
-    row("stimer-direct", [0, 0, 0, bit(19)], 0, true),
-    row("tlbflush", [0; 4], bit(2), true),
-    row("relaxed", [0; 4], bit(5), true),
-    row("no-autoeoi", [0; 4], bit(9), true),
-    row("ipi", [0; 4], bit(10), true),
-    row("ex-masks", [0; 4], bit(11), true),
-    row("reset", [bit(7), 0, 0, 0], 0, false),
-    row("reenlightenment", [bit(13), 0, 0, 0], 0, false),
-    row("apic-msr", [0; 4], bit(3), false),
-    row(NESTED, [0; 4], 0, false),
+    row("runtime", [bit(0), 0, 0, 0], 0, Shown),
+    row("time", [bit(1) | bit(9), 0, 0, 0], 0, Shown),
+    row("synic", [bit(2), bit(4) | bit(5), 0, 0], 0, Shown),
+    row("stimer", [bit(3), 0, 0, 0], 0, Shown),
+    row("vapic", [bit(4), 0, 0, 0], 0, Shown),
+    row("hypercall", [bit(5), 0, 0, 0], 0, Shown),
+    row("vpindex", [bit(6), 0, 0, 0], 0, Shown),
+    row("frequencies", [bit(11), 0, 0, bit(8)], 0, Shown),
+    row("xmm-input", [0, 0, 0, bit(4)], 0, Shown),
+    row("crash", [0, 0, 0, bit(10)], 0, Shown),
+    row("stimer-direct", [0, 0, 0, bit(19)], 0, Shown),
+    row("tlbflush", [0; 4], bit(2), Shown),
+    row("relaxed", [0; 4], bit(5), Shown),
+    row("no-autoeoi", [0; 4], bit(9), Shown),
+    row("ipi", [0; 4], bit(10), Shown),
+    row("ex-masks", [0; 4], bit(11), Shown),
+    row("reset", [bit(7), 0, 0, 0], 0, Hidden),
+    row("reenlightenment", [bit(13), 0, 0, 0], 0, Hidden),
+    // The guest then ends interrupts through its VP assist page, for the most part without an exit, or else through a
+    // register of Hyper-V's, which is an exit where the APIC's own would be none.
+    row("apic-msr", [0; 4], bit(3), WithoutApicv),
+    row(NESTED, [0; 4], 0, Hidden),
 ];
 
 /// Shows VMX or SVM. Off by default: a Windows guest that sees them starts its own hypervisor.
@@ -94,6 +106,8 @@ enum Choice {
     Off,
     /// Shown where the host can serve it.
     IfPossible,
+    /// Shown where the host can serve it and its processors do not make it useless.
+    IfUseful,
     /// The user asked for it by name: shown, or the machine does not start.
     Asked,
 }
@@ -122,8 +136,9 @@ impl Default for HypervFeatures {
     fn default() -> Self {
         let choice = |feature: &Feature| match feature.by_default {
             _ if REQUIRED.contains(&feature.name) => Choice::Asked,
-            true => Choice::IfPossible,
-            false => Choice::Off,
+            Shown => Choice::IfPossible,
+            Hidden => Choice::Off,
+            WithoutApicv => Choice::IfUseful,
         };
         HypervFeatures { choices: FEATURES.iter().map(choice).collect() }
     }
@@ -191,7 +206,8 @@ impl fmt::Display for HypervFeatures {
     }
 }
 
-/// The hypervisor's leaves for the chosen features.
+/// The hypervisor's leaves for the chosen features, on a host whose KVM supports these leaves, and virtualizes APICs
+/// in hardware or does not.
 ///
 /// # Errors
 /// [`FeatureError::Unsupported`] names the first feature that was asked for and is not among what KVM said it can
@@ -199,6 +215,7 @@ impl fmt::Display for HypervFeatures {
 pub fn hypervisor_leaves(
     features: &HypervFeatures,
     supported: &CpuId,
+    apicv: bool,
     vp_count: u32,
 ) -> Result<Vec<kvm_cpuid_entry2>, FeatureError> {
     let can = |function: u32| -> Registers {
@@ -209,6 +226,9 @@ pub fn hypervisor_leaves(
     let mut shown: Registers = [0; 4];
     let mut hints = 0;
     for (feature, choice) in features.rows() {
+        if choice == Choice::IfUseful && apicv {
+            continue;
+        }
         let missing = feature.features.iter().zip(can_do).any(|(wanted, can)| wanted & !can != 0);
         if missing || feature.hints & !can_hint != 0 {
             if choice == Choice::Asked {
@@ -329,7 +349,7 @@ mod tests {
     }
 
     fn shown(features: &str) -> Vec<kvm_cpuid_entry2> {
-        hypervisor_leaves(&features.parse().unwrap(), &everything(), 4).unwrap()
+        hypervisor_leaves(&features.parse().unwrap(), &everything(), true, 4).unwrap()
     }
 
     #[test]
@@ -338,6 +358,15 @@ mod tests {
         assert_eq!((leaves[3].eax, leaves[3].ebx, leaves[3].edx), (0xA7F, 0x30, 0x0008_0510));
         assert_eq!((leaves[4].eax, leaves[4].ebx), (0xE24, 0xFFF));
         assert_eq!((leaves[5].eax, leaves[5].ebx, leaves[5].ecx), (4, 4, 64));
+    }
+
+    #[test]
+    fn every_interrupt_ended_with_an_exit_on_hosts_without_apicv() {
+        let hints = |features: &str, apicv| {
+            hypervisor_leaves(&features.parse().unwrap(), &everything(), apicv, 4).unwrap()[4].eax
+        };
+        assert_eq!((hints("", false), hints("", true)), (0xE2C, 0xE24));
+        assert_eq!((hints("-apic-msr", false), hints("apic-msr", true)), (0xE24, 0xE2C));
     }
 
     #[test]
@@ -368,13 +397,13 @@ mod tests {
             entry(leaf::RECOMMENDATIONS, [!0; 4]),
         ])
         .unwrap();
-        let leaves = hypervisor_leaves(&HypervFeatures::default(), &supported, 1).unwrap();
+        let leaves = hypervisor_leaves(&HypervFeatures::default(), &supported, true, 1).unwrap();
         assert_eq!(leaves[3].edx, 0x510);
         let asked = "stimer-direct".parse().unwrap();
-        let refused = hypervisor_leaves(&asked, &supported, 1).unwrap_err();
+        let refused = hypervisor_leaves(&asked, &supported, true, 1).unwrap_err();
         assert_eq!(refused, FeatureError::Unsupported { name: "stimer-direct" });
         let no_synic = CpuId::from_entries(&[entry(leaf::FEATURES, [!bit(2), !0, !0, !0])]).unwrap();
-        let refused = hypervisor_leaves(&HypervFeatures::default(), &no_synic, 1).unwrap_err();
+        let refused = hypervisor_leaves(&HypervFeatures::default(), &no_synic, true, 1).unwrap_err();
         assert_eq!(refused, FeatureError::Unsupported { name: "synic" });
     }
 

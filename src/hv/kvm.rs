@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION takes addresses of this process")]
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use devices::hvdef::{SINT_COUNT, VMBUS_SINT, msr::CRASH_P0};
@@ -145,7 +146,7 @@ impl Partition {
 
         let host = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).refused("list the processor's features")?;
         let supported = ioctl::supported_hv_cpuid(&kvm).refused("list its Hyper-V features")?;
-        let hypervisor = cpuid::hypervisor_leaves(features, &supported, vp_count)?;
+        let hypervisor = cpuid::hypervisor_leaves(features, &supported, virtualizes_apics(), vp_count)?;
         let nested = features.has("nested");
         // In order of their ids: KVM finds a VP by its index at once only if that is its place in the list.
         let vcpus = (0..vp_count)
@@ -167,6 +168,14 @@ impl Partition {
     pub fn irq(&self, gsi: u32) -> Result<EventFd, HostError> {
         irqfd(&self.vm, gsi)
     }
+}
+
+/// Whether this host's processors virtualize APICs and KVM lets them (Intel's APICv, AMD's AVIC).
+fn virtualizes_apics() -> bool {
+    ["kvm_intel/parameters/enable_apicv", "kvm_amd/parameters/avic"].iter().any(|parameter| {
+        let value = std::fs::read_to_string(Path::new("/sys/module").join(parameter));
+        value.is_ok_and(|value| matches!(value.trim(), "Y" | "1"))
+    })
 }
 
 /// GSI that raises the interrupt of a VP's event flags.

@@ -4,7 +4,7 @@ use devices::ic::shutdown::ShutdownKind;
 
 use std::path::Path;
 
-use devices::storage::{self, scsi::Ejected};
+use devices::storage::scsi::Ejected;
 
 use super::ControlLoop;
 use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
@@ -92,10 +92,7 @@ impl ControlLoop<'_> {
     }
 
     fn remove(&mut self, name: &str) -> Outcome {
-        self.change(|machine| machine.remove(name))?;
-        // A controller goes with its disks, and for good.
-        self.outside.config.disks.retain(|disk| storage::name(disk.place.controller) != name);
-        Ok(Answer::Done)
+        self.change(|machine| machine.remove(name))
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Machine) -> Result<(), MachineError>) -> Outcome {

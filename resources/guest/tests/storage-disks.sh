@@ -127,7 +127,7 @@ task_overfill() {
     dmesg -c | sed -n 's/^\[[^]]*\] *\(.*error.*\)/lab: value error=\1/p' | tail -n 4
 }
 
-# dvd CONTROLLER:LUN: what is on it; eject: takes the medium out.
+# dvd CONTROLLER:LUN: what is on it; eject: takes the medium out; empty: the host did.
 task_dvd() {
     node=$(device "$1")
     mkdir -p /dvd
@@ -140,6 +140,9 @@ task_dvd() {
 }
 task_eject() {
     sg_start --eject "$(device "$1")" || return
+    until_true 10 no_medium "$1"
+}
+task_empty() {
     until_true 10 no_medium "$1"
 }
 no_medium() {

@@ -128,6 +128,7 @@ fn every_error_is_what_its_schema_says() {
         ("addDevice", Refusal::Device(MachineError::AlreadyThere("x".into()))),
         ("addDevice", Refusal::Device(MachineError::Resources(std::io::ErrorKind::Other.into()))),
         ("removeDevice", Refusal::Device(MachineError::NotThere("x".into()))),
+        ("removeDevice", Refusal::Device(MachineError::Disk(UnitError::InUse(place)))),
         ("addDisk", Refusal::Disk(UnitError::Place(PlaceError::Full(0)))),
         ("addDvd", Refusal::Disk(UnitError::Place(PlaceError::Full(0)))),
         ("removeDisk", Refusal::Disk(UnitError::Absent(place))),

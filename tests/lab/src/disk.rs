@@ -11,6 +11,8 @@ pub enum Cache {
     Writeback,
     /// Not at all (O_DIRECT).
     None,
+    /// In the host's page cache, and flushes are ignored.
+    Unsafe,
 }
 
 /// A disk or a DVD drive.
@@ -89,6 +91,7 @@ impl Disk {
         let cache = match self.cache {
             Cache::Writeback => "writeback",
             Cache::None => "none",
+            Cache::Unsafe => "unsafe",
         };
         format!("{place},readonly={readonly},cache={cache},format={}{}", self.format, self.more)
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 /// Number of KVM_CAP_HYPERV_SYNIC2 (linux/kvm.h): the least that busman's guests need of a KVM.
@@ -31,6 +32,14 @@ pub fn place() -> (Place, String) {
         }
         Err(error) => (Place::Nested, format!("/dev/kvm cannot be used ({error})")),
     }
+}
+
+/// Bytes of memory that programs can still have.
+pub fn available_memory() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.context("/proc/meminfo does not say what is available")? << 10)
 }
 
 /// Finds a program, also where only root's PATH looks.

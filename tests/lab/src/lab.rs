@@ -33,6 +33,8 @@ pub struct Lab {
     /// What the command line says.
     pub wishes: Wishes,
     logs: PathBuf,
+    /// For the files of L1 itself.
+    l1_logs: PathBuf,
     machine: Machine,
     shares: Vec<PathBuf>,
     session: Option<Session>,
@@ -91,6 +93,7 @@ impl Lab {
             images,
             busman,
             wishes,
+            l1_logs: logs.clone(),
             logs,
             machine,
             shares,
@@ -98,6 +101,18 @@ impl Lab {
             gave_up: false,
             label: "guest".to_owned(),
         })
+    }
+
+    /// Another lab of the same kind with a machine of its own, if that is an emulated one: those do not disturb each
+    /// other.
+    pub fn another(&self, number: usize) -> Result<Option<Self>> {
+        if matches!(self.machine, Machine::Here) {
+            return Ok(None);
+        }
+        let mut other = Self::prepare(self.wishes.clone(), self.shares.clone())?;
+        other.l1_logs = self.logs.join(format!("l1-{number}"));
+        std::fs::create_dir_all(&other.l1_logs)?;
+        Ok(Some(other))
     }
 
     /// Names the files that the next guests leave; gives the path of their transcript, which is new.
@@ -193,7 +208,7 @@ impl Lab {
             Machine::L1 { image, running } => {
                 *running = None;
                 let shares: Vec<&Path> = self.shares.iter().map(PathBuf::as_path).collect();
-                let (l1, session) = L1::boot(image, &shares, &self.logs)?;
+                let (l1, session) = L1::boot(image, &shares, &self.l1_logs)?;
                 *running = Some(l1);
                 Ok(session)
             }

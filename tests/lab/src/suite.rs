@@ -2,8 +2,11 @@
 //!
 //! Nothing is skipped in silence: what cannot run is a failure. The last line is `N passed, N failed`.
 
+use std::iter;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::lab::{Lab, Wishes};
 use crate::table::Table;
 use crate::tests::{FAMILIES, Family, Test};
-use crate::{busman, fuzz, packages, progress, tshark};
+use crate::{busman, fuzz, host, packages, progress, tshark};
 
 /// The word for the fuzz targets, which are no guests.
 const FUZZ: &str = "fuzz";
@@ -37,7 +40,8 @@ pub struct Choice {
 impl Choice {
     fn tests<'a>(&'a self, family: &'a Family) -> impl Iterator<Item = &'a Test> {
         let chosen = |test: &&Test| self.filter.as_ref().is_none_or(|text| test.name.contains(text.as_str()));
-        (0..self.repeat).flat_map(move |_| family.tests.iter().filter(chosen))
+        let slow = if self.family.is_some() { family.slow } else { &[] };
+        (0..self.repeat).flat_map(move |_| family.tests.iter().chain(slow).filter(chosen))
     }
 }
 
@@ -60,7 +64,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
     }
-    let chosen = |f: &&Family| family.map_or_else(|| f.by_name.is_none(), |name| name == f.name);
+    let chosen = |f: &&Family| family.is_none_or(|name| name == f.name);
     let families: Vec<&Family> = FAMILIES.iter().filter(chosen).collect();
     if families.is_empty() && parts.is_empty() {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).chain([FUZZ]).collect();
@@ -78,9 +82,9 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
     let passed: u64 = parts.iter().map(|part| part.passed).sum();
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
     println!("\n{table}");
-    for (name, why) in FAMILIES.iter().filter_map(|f| Some((f.name, f.by_name?))) {
-        if family.is_none() {
-            println!("not run: family {name}, see `cargo lab test {name}`: {why}");
+    for left_out in FAMILIES.iter().filter(|f| family.is_none() && !f.slow.is_empty()) {
+        for test in left_out.slow {
+            println!("not run, because it takes minutes: {} (`cargo lab test {}`)", test.name, left_out.name);
         }
     }
     println!("{passed} passed, {failed} failed");
@@ -173,43 +177,72 @@ fn count(text: &str) -> (u64, u64) {
     })
 }
 
-/// The whole-VM tests. A lab that cannot be made ready fails every one of them.
+/// The whole-VM tests, families side by side where that disturbs nobody. A lab that cannot be made ready fails all.
 fn guests(wishes: Wishes, families: &[&Family], choice: &Choice) -> Vec<Part> {
-    let mut lab = Lab::prepare(wishes, Vec::new());
-    if let Err(error) = &lab {
+    let labs = labs(wishes, families.len()).unwrap_or_else(|error| {
         progress::say(&format!("No guest can run: {error:#}"));
-    }
-    let part = |family: &&Family| {
-        let begin = Instant::now();
-        let (mut passed, mut failed) = (0, 0);
-        for test in choice.tests(family) {
-            let Ok(lab) = &mut lab else {
+        Vec::new()
+    });
+    let waiting = Mutex::new(families.iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let mut parts: Vec<Part> = thread::scope(|scope| {
+        let work = |mut lab: Lab| {
+            iter::from_fn(next).map(|family| part(&mut lab, family, choice)).collect::<Vec<_>>()
+        };
+        let lanes: Vec<_> = labs.into_iter().map(|lab| scope.spawn(move || work(lab))).collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_default()).collect()
+    });
+    // Of those that no lab took: there was none, or its thread panicked.
+    let left = families.iter().filter(|family| parts.iter().all(|part| part.name != part_name(family)));
+    let left: Vec<Part> = left
+        .map(|family| Part {
+            name: part_name(family),
+            passed: 0,
+            failed: choice.tests(family).count() as u64,
+            seconds: 0.0,
+        })
+        .collect();
+    parts.extend(left);
+    parts.sort_by_key(|part| families.iter().position(|family| part_name(family) == part.name));
+    parts
+}
+
+fn part_name(family: &Family) -> String {
+    format!("guests: {}", family.name)
+}
+
+/// As many labs as this machine has room for: an emulated machine keeps one processor busy and takes up to 5 GiB.
+fn labs(wishes: Wishes, families: usize) -> Result<Vec<Lab>> {
+    const MEMORY: u64 = 8 << 30;
+    let processors = thread::available_parallelism()?.get();
+    let memory = usize::try_from(host::available_memory()? / MEMORY)?;
+    let first = Lab::prepare(wishes, Vec::new())?;
+    let more = (2..=families.min(processors).min(memory).min(2)).map(|number| first.another(number));
+    let more = more.collect::<Result<Vec<_>>>()?;
+    Ok(iter::once(first).chain(more.into_iter().flatten()).collect())
+}
+
+/// One family's tests.
+fn part(lab: &mut Lab, family: &Family, choice: &Choice) -> Part {
+    let begin = Instant::now();
+    let (mut passed, mut failed) = (0, 0);
+    for test in choice.tests(family) {
+        let step = progress::step(format!("{}: {}", family.name, test.name));
+        let transcript = lab.label(&format!("{}-{}", family.name, test.name));
+        match (test.run)(lab) {
+            Ok(()) => {
+                passed += 1;
+                step.done("passed");
+            }
+            Err(error) => {
                 failed += 1;
-                continue;
-            };
-            let step = progress::step(format!("{}: {}", family.name, test.name));
-            let transcript = lab.label(&format!("{}-{}", family.name, test.name));
-            match (test.run)(lab) {
-                Ok(()) => {
-                    passed += 1;
-                    step.done("passed");
-                }
-                Err(error) => {
-                    failed += 1;
-                    drop(step);
-                    eprintln!("    {error:#}\n    all that was said: {}; its end:", transcript.display());
-                    eprintln!("{}", end_of(&transcript));
-                }
+                drop(step);
+                eprintln!("    {error:#}\n    all that was said: {}; its end:", transcript.display());
+                eprintln!("{}", end_of(&transcript));
             }
         }
-        Part {
-            name: format!("guests: {}", family.name),
-            passed,
-            failed,
-            seconds: begin.elapsed().as_secs_f64(),
-        }
-    };
-    families.iter().map(part).collect()
+    }
+    Part { name: part_name(family), passed, failed, seconds: begin.elapsed().as_secs_f64() }
 }
 
 /// The last lines of a file, indented.

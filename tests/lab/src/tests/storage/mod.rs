@@ -20,14 +20,15 @@ use crate::vmm::{Guest, Vmm};
 pub const TESTS: &[Test] = &[
     Test { name: "64 LUNs of one controller, and 4 controllers", run: shape::many },
     Test { name: "read-only disks, sectors of 4096 bytes, limits, rare commands", run: shape::options },
-    Test { name: "a DVD is read and ejected", run: shape::dvd },
-    Test { name: "disks come and go while the guest runs", run: shape::hot },
+    Test { name: "DVDs are read and changed", run: shape::dvd },
+    Test { name: "disks and controllers come and go while the guest runs", run: shape::hot },
     Test { name: "what the guest discards is room on the host", run: space::discard },
     Test { name: "a full host disk is an error of the disk alone", run: space::full },
     Test { name: "what was promised survives a kill of the VMM under load", run: power::loss },
     Test { name: "patterns are read back as written", run: io::patterns },
-    Test { name: "10000 files on every kind of image", run: io::files },
 ];
+
+pub const SLOW: &[Test] = &[Test { name: "10000 files on every kind of image", run: io::files }];
 
 /// The kinds of images that guests write to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
