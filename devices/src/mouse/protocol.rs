@@ -125,7 +125,7 @@ impl DeviceInfo {
                 country: 0,
                 count: 1,
                 report_kind: 0x22,
-                report_length: (REPORT_DESCRIPTOR.len() as u16).into(),
+                report_length: REPORT_LENGTH.into(),
             },
             report_descriptor,
         }
@@ -135,12 +135,14 @@ impl DeviceInfo {
     pub const SIZE: usize = size_of::<Attributes>() + size_of::<HidDescriptor>() + REPORT_DESCRIPTOR.len();
 }
 
+/// Bytes of [`REPORT_DESCRIPTOR`].
+const REPORT_LENGTH: u16 = 67;
 const AXIS_MAX: [u8; 2] = POINTER_MAX.to_le_bytes();
-const WHEEL_MIN: [u8; 2] = (-(POINTER_MAX as i16)).to_le_bytes();
+const WHEEL_MIN: [u8; 2] = (-POINTER_MAX.cast_signed()).to_le_bytes();
 
 /// Describes a [`Report`] (HID 1.11, 6.2.2).
 #[rustfmt::skip]
-pub const REPORT_DESCRIPTOR: [u8; 67] = [
+pub const REPORT_DESCRIPTOR: [u8; REPORT_LENGTH as usize] = [
     0x05, 0x01,                         // usage page: generic desktop
     0x09, 0x02,                         // usage: mouse
     0xa1, 0x01,                         // collection: application

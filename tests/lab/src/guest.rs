@@ -52,7 +52,7 @@ impl Images {
     /// Takes the images from the cache, or makes them.
     pub fn prepare(cache: &Cache, packages: &Packages) -> Result<Self> {
         let kernel = Kernel::of(kernel::CLOUD, packages)?;
-        let base = base(packages, &kernel)?;
+        let base = tree(packages, &kernel, &MODULES)?.finish();
         let mut kexec = Archive::default();
         kexec.copy("/kexec/vmlinuz", &kernel.bzimage)?;
         kexec.file("/kexec/initramfs", &base);
@@ -66,14 +66,15 @@ impl Images {
     }
 }
 
-fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
+/// The file tree of a guest that runs this kernel and may load these modules.
+pub fn tree(packages: &Packages, kernel: &Kernel, modules: &[&str]) -> Result<Archive> {
     let busybox = packages.tree("busybox-static")?;
     let mut archive = Archive::default();
     archive.copy("/bin/busybox", &busybox.join("bin/busybox"))?;
     archive.link("/bin/sh", "busybox");
     archive.link("/sbin/modprobe", "../bin/busybox");
     archive.device("/dev/console", 5, 1);
-    add_modules(&mut archive, kernel, &[])?;
+    add_these_modules(&mut archive, kernel, modules)?;
     let scripts = host::workspace().join("resources/guest");
     archive.copy("/init", &scripts.join("init"))?;
     archive.copy("/lib.sh", &scripts.join("lib.sh"))?;
@@ -82,14 +83,18 @@ fn base(packages: &Packages, kernel: &Kernel) -> Result<Vec<u8>> {
     for name in names(&scripts.join("tests"))? {
         archive.copy(&format!("/tests/{name}"), &scripts.join("tests").join(&name))?;
     }
-    Ok(archive.finish())
+    Ok(archive)
 }
 
 /// The modules that every guest has and `more`, where the kernel's release says, with the part of modules.dep that
 /// is about them.
 pub fn add_modules(archive: &mut Archive, kernel: &Kernel, more: &[&str]) -> Result<()> {
+    add_these_modules(archive, kernel, &[&MODULES, more].concat())
+}
+
+fn add_these_modules(archive: &mut Archive, kernel: &Kernel, modules: &[&str]) -> Result<()> {
     let folder = format!("/lib/modules/{}", kernel.release);
-    let modules = kernel.modules(&[&MODULES, more].concat())?;
+    let modules = kernel.modules(modules)?;
     for module in &modules {
         archive.copy(&format!("{folder}/{}", module.display()), &kernel.module_file(module))?;
     }

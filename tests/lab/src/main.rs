@@ -74,7 +74,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, bus, services, rings, api or storage; or fuzz, the fuzz targets
+        /// boot, bus, services, rings, api, platform or storage; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]

@@ -61,6 +61,8 @@ pub struct Guest {
     socket: Option<PathBuf>,
     unread: bool,
     initrd: Option<PathBuf>,
+    kernel: Option<PathBuf>,
+    display: Option<String>,
     disks: Vec<Disk>,
 }
 
@@ -81,6 +83,8 @@ impl Guest {
             socket: None,
             unread: false,
             initrd: None,
+            kernel: None,
+            display: None,
             disks: Vec::new(),
         }
     }
@@ -148,6 +152,16 @@ impl Guest {
         Self { initrd: Some(initrd.to_owned()), ..self }
     }
 
+    /// Sets another kernel than that of most guests.
+    pub fn kernel(self, kernel: &Path) -> Self {
+        Self { kernel: Some(kernel.to_owned()), ..self }
+    }
+
+    /// Adds a display with keyboard and mouse; the guest is to begin with this resolution.
+    pub fn display(self, size: &str) -> Self {
+        Self { display: Some(size.to_owned()), ..self }
+    }
+
     /// Adds a disk.
     pub fn disk(mut self, disk: &Disk) -> Self {
         self.disks.push(disk.clone());
@@ -160,6 +174,7 @@ impl Guest {
             Boot::BzImage => &images.kernel.bzimage,
             Boot::Pvh => &images.kernel.vmlinux,
         };
+        let kernel = self.kernel.as_ref().unwrap_or(kernel);
         let own = self.initrd.as_ref().or(self.probe.as_ref());
         let initrd = own.unwrap_or(if self.kexec { &images.kexec } else { &images.base });
         let path = match vmm {
@@ -193,6 +208,9 @@ impl Guest {
         }
         if let Some(list) = &self.hyperv {
             args.extend(["--hyperv".into(), list.clone()]);
+        }
+        if let Some(size) = &self.display {
+            args.extend(["--display".into(), size.clone()]);
         }
         if let Some(socket) = &self.socket {
             args.extend(["--api-socket".into(), text(socket)]);

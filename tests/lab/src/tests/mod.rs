@@ -3,6 +3,7 @@
 mod api;
 mod boot;
 mod bus;
+mod display;
 mod rings;
 mod services;
 mod storage;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "services", tests: services::TESTS, slow: &[] },
     Family { name: "rings", tests: rings::TESTS, slow: &[] },
     Family { name: "api", tests: api::TESTS, slow: &[] },
+    Family { name: "platform", tests: display::TESTS, slow: &[] },
     Family { name: "storage", tests: storage::TESTS, slow: storage::SLOW },
 ];
 
