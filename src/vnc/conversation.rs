@@ -1,6 +1,6 @@
 //! Everything that is said to one viewer and by it, without a socket: bytes in, bytes out.
 //!
-//! [`viewer`](super::viewer) brings the bytes and the changes; the fuzzer brings worse. What a viewer can make this
+//! `viewer` brings the bytes and the changes; the fuzzer brings worse. What a viewer can make this
 //! hold is bounded: a message that is not complete, and the output of one band above what already waits.
 
 use std::sync::Arc;
