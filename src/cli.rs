@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, ConfigError, Options};
-use crate::ctl::{Ctl, Guest};
+use crate::ctl::{Ctl, Guest, Screenshot};
 use crate::image::Image;
 use crate::nvram::Nvram;
 
@@ -30,6 +30,9 @@ Examples:
 
   With a display, a keyboard and a mouse:
     busman run --config guest.toml --display 1280x1024
+
+  The same with a VNC server for viewers on this machine:
+    busman run --config guest.toml --display 1280x1024 --vnc 127.0.0.1:5900
 
   With the bus recorded for Wireshark, and the packets of one device:
     busman run --config guest.toml --trace bus.pcapng --trace-packets heartbeat
@@ -61,6 +64,13 @@ Examples:
     busman guest freeze && cp --reflink=auto disk.img backup.img; busman guest thaw
 
 The guest must run programs for it; in Debian they are in the package hyperv-daemons.";
+
+const SCREENSHOT_EXAMPLES: &str = "\
+Examples:
+  busman screenshot --socket /run/user/1000/guest.sock guest.png
+  curl --unix-socket /run/user/1000/guest.sock http://localhost/api/v1/vm/screen --output guest.png
+
+BUSMAN_SOCKET names the socket where --socket does not.";
 
 const IMAGE_EXAMPLES: &str = "\
 Examples:
@@ -123,6 +133,9 @@ pub enum Command {
     /// Ask the guest of a running machine, which was started with --api-socket
     #[command(after_help = GUEST_EXAMPLES)]
     Guest(Guest),
+    /// Write what a running machine's guest shows to a PNG file
+    #[command(after_help = SCREENSHOT_EXAMPLES)]
+    Screenshot(Screenshot),
     /// Make, describe, convert and check disk images
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(Image),
@@ -194,7 +207,7 @@ mod tests {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
              --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
-             --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --trace t \
+             --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --vnc unix:v --trace t \
              --trace-packets all --trace-limit 1G --nvram n",
         );
         let wanted = Options {
@@ -217,6 +230,7 @@ mod tests {
             once: true,
             report: Some("r".into()),
             api_socket: Some("s".into()),
+            vnc: Some("unix:v".parse().unwrap()),
             trace: Some("t".into()),
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),

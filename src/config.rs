@@ -19,6 +19,8 @@ use crate::boot::uefi::Console;
 use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
 use crate::display::DisplaySize;
 use crate::size::{FileSize, MemorySize};
+use crate::vnc::VncOptions;
+use crate::vnc::options::Address;
 
 pub use boot::{Boot, Uuid};
 pub use trace::Trace;
@@ -64,6 +66,8 @@ pub struct Config {
     /// Where the control socket is.
     #[serde(serialize_with = "path_as_text")]
     pub api_socket: Option<PathBuf>,
+    /// Where VNC viewers come in.
+    pub vnc: Option<VncOptions>,
     /// Devices on the bus, out of [`DEVICES`].
     pub devices: Vec<String>,
     /// The resolution that a guest with a display is to begin with.
@@ -151,6 +155,9 @@ pub struct Options {
     /// Listen for `busman ctl` and other HTTP clients on a Unix socket here, for this user alone
     #[arg(long, value_name = "PATH", help_heading = "Run")]
     pub api_socket: Option<PathBuf>,
+    /// Let VNC viewers see the guest and type to it, and add a display with keyboard and mouse; options: password-file=FILE,tls-cert=FILE,tls-key=FILE
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH,OPTIONS", help_heading = "Run")]
+    pub vnc: Option<VncOptions>,
     /// Record the bus's control messages in this file, for Wireshark
     #[arg(long, value_name = "FILE.pcapng", help_heading = "Trace")]
     pub trace: Option<PathBuf>,
@@ -264,6 +271,9 @@ impl Options {
         for file in [kernel, initrd, firmware, report, api_socket, trace, nvram].into_iter().flatten() {
             *file = directory.join(&*file);
         }
+        if let Some(vnc) = &mut options.vnc {
+            vnc.join(directory);
+        }
         for disk in &mut options.disks {
             disk.path = directory.join(&disk.path);
             disk.parents.iter_mut().for_each(|parent| *parent = directory.join(&*parent));
@@ -298,6 +308,7 @@ impl Options {
             once: self.once || other.once,
             report: self.report.or(other.report),
             api_socket: self.api_socket.or(other.api_socket),
+            vnc: self.vnc.or(other.vnc),
             trace: self.trace.or(other.trace),
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
@@ -317,6 +328,9 @@ impl Options {
         if let Some(socket) = &self.api_socket {
             check_directory_of("socket", socket)?;
         }
+        if let Some(vnc) = &self.vnc {
+            check_vnc(vnc)?;
+        }
         let cpus = self.cpus.unwrap_or(1);
         if cpus == 0 {
             return Err(ConfigError::NoCpus);
@@ -330,7 +344,13 @@ impl Options {
             once: self.once,
             report: self.report,
             api_socket: self.api_socket,
-            devices: check_devices(self.devices, self.display.is_some(), self.loopback)?,
+            // Who wants to look wants something to look at.
+            devices: check_devices(
+                self.devices,
+                self.display.is_some() || self.vnc.is_some(),
+                self.loopback,
+            )?,
+            vnc: self.vnc,
             display: self.display.unwrap_or_default(),
             disks: place(self.disks, self.dvds)?,
             trace,
@@ -367,6 +387,13 @@ fn check_nvram(path: PathBuf) -> Result<PathBuf, ConfigError> {
     let check =
         if path.exists() { check_file("nvram", &path) } else { check_directory_of("NVRAM file", &path) };
     check.map(|()| path)
+}
+
+fn check_vnc(vnc: &VncOptions) -> Result<(), ConfigError> {
+    if let Address::Unix(socket) = &vnc.listen {
+        check_directory_of("socket", socket)?;
+    }
+    vnc.files().try_for_each(|(_, file)| check_file("vnc", file))
 }
 
 fn check_devices(

@@ -171,6 +171,30 @@ fn the_loopback_device_is_there_when_asked_for_in_either_way() {
 }
 
 #[test]
+fn vnc_brings_a_display_and_its_files_must_be_there() {
+    let (directory, options) = machine();
+    let vnc = |text: &str| Options { vnc: Some(text.parse().unwrap()), ..options.clone() }.check();
+    let config = vnc("127.0.0.1:0").unwrap();
+    assert_eq!(config.devices, ["shutdown", "heartbeat", "timesync", "video", "keyboard", "mouse"]);
+    assert_eq!(serde_json::to_value(config).unwrap()["vnc"], "127.0.0.1:0");
+    let error = |text: &str| vnc(text).unwrap_err().to_string();
+    assert_eq!(
+        error("127.0.0.1:0,password-file=/nonexistent"),
+        "Cannot read /nonexistent, which --vnc names"
+    );
+    assert!(error("unix:/nonexistent/vnc").starts_with("Cannot create the socket /nonexistent/vnc"));
+    let file = directory.as_path().join("vm.toml");
+    fs::write(&file, "kernel = 'vmlinuz'\nvnc = 'unix:vnc,password-file=vmlinuz'").unwrap();
+    let config = Options::from_file(&file).unwrap().check().unwrap();
+    let path = directory.as_path().display();
+    assert_eq!(config.vnc.unwrap().to_string(), format!("unix:{path}/vnc,password-file={path}/vmlinuz"));
+    fs::write(&file, "vnc = '0.0.0.0:5900'").unwrap();
+    let error = Options::from_file(&file).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("add password-file=FILE"), "{cause}");
+}
+
+#[test]
 fn a_display_is_there_when_asked_for_in_either_way() {
     let (_directory, options) = machine();
     let config = |names: Option<&[&str]>, display: Option<&str>| {

@@ -24,6 +24,7 @@
 //! | [`hv`] | Hyper-V on KVM: partition, virtual processors, SynIC |
 //! | [`boot`] | kernel, boot structures and ACPI tables in guest RAM |
 //! | [`host`] | the host's terminal and signals |
+//! | [`vnc`] | the VNC server: looking at the guest and typing to it |
 
 pub mod api;
 pub mod boot;
@@ -44,3 +45,4 @@ pub mod nvram;
 pub mod report;
 pub mod size;
 pub mod vmm;
+pub mod vnc;

@@ -39,6 +39,10 @@ fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
             guest.execute()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Screenshot(screenshot) => {
+            screenshot.execute()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Image(image) => {
             Ok(if image.execute()? { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
         }

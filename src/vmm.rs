@@ -23,6 +23,7 @@ use crate::api::{Server, SocketError};
 use crate::config::{Config, Trace};
 use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
 use crate::disks::DiskRow;
+use crate::display::Display;
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
@@ -30,6 +31,7 @@ use crate::hv::pause::RunState;
 use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
 use crate::machine::{Machine, MachineError};
 use crate::report::{Counters, End, Report};
+use crate::vnc::{self, Desk, VncError};
 
 /// Why a machine could not run.
 #[derive(Debug, Error)]
@@ -49,6 +51,9 @@ pub enum VmmError {
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The VNC server.
+    #[error(transparent)]
+    Vnc(#[from] VncError),
     /// Signals, terminal, descriptors.
     #[error("The host refuses")]
     Host(#[from] io::Error),
@@ -83,12 +88,15 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     // Before the terminal, which goes raw; dropped after the commands, so that no client waits for the dead.
     let socket = config.api_socket.as_deref();
     let _server = socket.map(|path| Server::start(path, Arc::new(sender))).transpose()?;
+    let desk = Arc::new(Desk::default());
+    let vnc = config.vnc.as_ref();
+    let _viewers = vnc.map(|options| vnc::Server::start(options, Arc::clone(&desk))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let config = config.clone();
     let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
     let console = Console::open()?;
     let terminal = Terminal::open()?;
-    let mut outside = Outside { config, signals, console, terminal, commands, firmware, resets: 0 };
+    let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
@@ -99,10 +107,13 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
             machine.bus.trace(trace.tracer());
         }
+        outside.desk.put(machine.display.clone());
         machine.start()?;
         let start_to_guest_us = *start_to_guest_us
             .get_or_insert_with(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
         let ended = ControlLoop::new(machine, &events, &mut outside).run()?;
+        // A viewer must not keep the old machine's memory.
+        outside.desk.put(Display::default());
         let resets_guest = matches!(ended.end, End::Reset | End::TripleFault);
         if resets_guest && !outside.config.once {
             log::info!(
@@ -178,6 +189,8 @@ struct Outside {
     commands: CommandReceiver,
     /// The variables of its firmware, if it has one.
     firmware: Option<Firmware>,
+    /// Where VNC viewers find the machine that there is now.
+    desk: Arc<Desk>,
     /// Lives of the machine before this one.
     resets: u64,
 }

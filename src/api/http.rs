@@ -146,12 +146,19 @@ fn path_of(target: &str) -> &str {
     rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/")
 }
 
+/// What almost every body is.
+pub const JSON: &str = "application/json";
+/// What a screenshot is.
+pub const PNG: &str = "image/png";
+
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// For instance 200.
     pub status: u16,
-    /// JSON.
+    /// What the body is, for instance `application/json`.
+    pub content_type: &'static str,
+    /// The body.
     pub body: Option<Vec<u8>>,
     /// Methods that the path has, when the request's is none of them.
     pub allow: Option<String>,
@@ -167,23 +174,29 @@ impl Response {
     /// A response without a body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Response { status, body: None, allow: None }
+        Response { status, content_type: JSON, body: None, allow: None }
     }
 
     /// Data as JSON.
     #[must_use]
     pub fn json(data: &impl Serialize) -> Self {
         match serde_json::to_vec(data) {
-            Ok(body) => Response { status: 200, body: Some(body), allow: None },
+            Ok(body) => Response::file(JSON, body),
             Err(error) => Response::error(500, &format!("The answer cannot be written as JSON: {error}")),
         }
+    }
+
+    /// A file of some kind.
+    #[must_use]
+    pub fn file(content_type: &'static str, body: Vec<u8>) -> Self {
+        Response { status: 200, content_type, body: Some(body), allow: None }
     }
 
     /// An error with its sentence.
     #[must_use]
     pub fn error(status: u16, sentence: &str) -> Self {
         let body = serde_json::to_vec(&ErrorBody { error: sentence }).ok();
-        Response { status, body, allow: None }
+        Response { status, content_type: JSON, body, allow: None }
     }
 
     /// Head and body as they are sent.
@@ -191,7 +204,7 @@ impl Response {
     pub fn bytes(&self, keep_alive: bool) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         if self.body.is_some() {
-            head.push_str("Content-Type: application/json\r\n");
+            let _ = write!(head, "Content-Type: {}\r\n", self.content_type);
         }
         // 204 has no length: it never has a body.
         if self.status != 204 {

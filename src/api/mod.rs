@@ -23,6 +23,7 @@ pub(crate) mod tests;
 
 pub use self::server::{Limits, Server};
 pub use self::socket::SocketError;
+pub(crate) use self::socket::{SocketFile, listen};
 
 use crate::control::{Command, CommandSender, Outcome};
 

@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde::de::Error;
 
 use super::Vm;
-use super::http::{Request, Response};
+use super::http::{JSON, PNG, Request, Response};
 use crate::control::{Answer, Command, GuestCommand, Outcome, Refusal};
 use crate::disks::{Place, Unit, UnitError};
+use crate::display::{Picture, ScreenshotError};
 use crate::machine::MachineError;
 
 /// The description that clients can fetch.
@@ -50,7 +51,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 34] = [
+pub(super) const ROUTES: [Route; 35] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -101,6 +102,7 @@ pub(super) const ROUTES: [Route; 34] = [
     command("PUT", "/api/v1/vm/guest/copy", |call| Ok(Command::Guest(GuestCommand::Copy(call.body()?)))),
     command("DELETE", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CancelCopy)),
     command("GET", "/api/v1/vm/display", |call| call.plain(Command::Display)),
+    command("GET", "/api/v1/vm/screen", |call| call.plain(Command::Screen)),
     command("PUT", "/api/v1/vm/keyboard", |call| {
         let Keys { keys } = call.body()?;
         Ok(Command::Key(keys.parse().map_err(serde_json::Error::custom)?))
@@ -214,7 +216,7 @@ pub(super) fn respond(vm: &dyn Vm, request: &Request) -> Response {
         return Response { allow: Some(allow), ..Response::error(405, &sentence) };
     };
     match route.action {
-        Action::Text(text) => Response { status: 200, body: Some(text.into()), allow: None },
+        Action::Text(text) => Response::file(JSON, text.into()),
         Action::Command(command) => match command(&Call { name, body: &request.body }) {
             Ok(command) => outcome(vm.execute(command)),
             Err(error) => Response::error(400, &format!("The request is not understood: {error}")),
@@ -250,8 +252,18 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Ip(info)) => Response::json(&info),
         Ok(Answer::Copy(status)) => Response::json(&status),
         Ok(Answer::Display(row)) => Response::json(&row),
+        Ok(Answer::Screen(picture)) => photograph(&picture),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
+    }
+}
+
+/// A screenshot; packing it is this thread's work and keeps nobody waiting.
+fn photograph(picture: &Picture) -> Response {
+    match picture.png() {
+        Ok(file) => Response::file(PNG, file),
+        Err(error @ ScreenshotError::Dark) => Response::error(409, &error.to_string()),
+        Err(error) => Response::error(500, &error.to_string()),
     }
 }
 

@@ -50,7 +50,7 @@ pub enum SocketError {
 
 /// The file of a socket that listens; removed on drop.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }
@@ -69,7 +69,7 @@ fn identity(file: &Metadata) -> (u64, u64) {
 }
 
 /// Makes the socket and listens on it.
-pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let address = SocketAddrUnix::new(path).map_err(|_| SocketError::TooLong(path.to_owned()))?;
     let host = |source: io::Error| SocketError::Host { path: path.to_owned(), source };
     let _lock = lock_directory(path)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Addresses, HELP, text};
 use crate::config::Config;
 use crate::disks::DiskRow;
-use crate::display::DisplayRow;
+use crate::display::{DisplayRow, Picture};
 use crate::hv::pause::RunState;
 use crate::report::Counters;
 
@@ -38,6 +38,8 @@ pub enum Answer {
     Disk(Box<DiskRow>),
     /// What the guest shows.
     Display(DisplayRow),
+    /// The screen; whoever asked makes the photograph.
+    Screen(Picture),
     /// The guest was asked to let the disc go, and does it in its own time.
     AskedToEject,
     /// What the guest says of itself, or was told.
@@ -94,7 +96,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The log tells of these.
-            Answer::Done | Answer::Asked(_) | Answer::AskedToEject => Ok(()),
+            Answer::Done | Answer::Asked(_) | Answer::AskedToEject | Answer::Screen(_) => Ok(()),
             Answer::State(status) => text::write(f, status),
             Answer::Config(config) => text::write(f, config),
             Answer::Channels(rows) => ChannelTable(rows).fmt(f),

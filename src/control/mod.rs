@@ -77,6 +77,8 @@ pub enum Command {
     Guest(GuestCommand),
     /// Tell what the guest shows, in short.
     Display,
+    /// Give the screen, for a photograph.
+    Screen,
     /// Press keys and let them go.
     Key(Chord),
     /// Move the pointer.

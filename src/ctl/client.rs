@@ -12,8 +12,8 @@ use crate::control::text;
 
 /// How long an answer may take; busman's own patience with the machine is shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest answer, bytes: 2047 channels have about 1 MiB.
-const ANSWER_MAX: usize = 8 << 20;
+/// Longest answer, bytes: 2047 channels have about 1 MiB, a screenshot of noise in 4K 25 MB.
+const ANSWER_MAX: usize = 64 << 20;
 
 /// A connection that is made when it is needed.
 pub(super) struct Client {

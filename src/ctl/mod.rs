@@ -1,10 +1,12 @@
-//! `busman ctl`: the control socket's command line; and `busman guest` ([`Guest`]), which asks the guest through it.
+//! `busman ctl`, the control socket's command line; `busman guest` ([`Guest`]), which asks the guest through it, and
+//! `busman screenshot`.
 //!
 //! Knows the machine only by what the socket says: it can run against another version of busman, shows fields that
 //! it has never heard of, and prints nothing that a terminal would take for a command.
 
 mod client;
 mod guest;
+mod screenshot;
 mod top;
 
 use std::fmt::Write as _;
@@ -19,6 +21,7 @@ use thiserror::Error;
 
 use self::client::{Answer, Client};
 pub use self::guest::Guest;
+pub use self::screenshot::Screenshot;
 use crate::control::text;
 use crate::disks::{DiskOptions, DvdOptions, Place};
 use crate::display::{Button, PointerEvent};
@@ -167,6 +170,15 @@ pub enum CtlError {
     /// A list of names in one place.
     #[error("top has no JSON; for instance: watch the output of busman ctl --json channels")]
     TopJson,
+    /// The file for a screenshot.
+    #[error("Cannot write {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
     /// Standard output, or the terminal.
     #[error("The terminal fails")]
     Output(#[from] io::Error),

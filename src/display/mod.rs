@@ -2,6 +2,7 @@
 
 mod keys;
 mod pointer;
+mod screenshot;
 mod size;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::keys::{Chord, KeyError};
 pub use self::pointer::{Button, PointerError, PointerEvent};
+pub use self::screenshot::{Picture, ScreenshotError};
 pub use self::size::{DisplaySize, DisplaySizeError};
 
 /// What the bus has of them now. A reset brings others.

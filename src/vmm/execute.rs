@@ -9,7 +9,7 @@ use devices::storage::scsi::Ejected;
 use super::ControlLoop;
 use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
 use crate::disks::{Place, Unit, UnitConfig, UnitError};
-use crate::display::{Chord, DisplayRow, PointerEvent};
+use crate::display::{Chord, DisplayRow, Picture, PointerEvent};
 use crate::hv::pause::RunState;
 use crate::machine::{BUS_DEVICES, Machine, MachineError};
 use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -39,6 +39,7 @@ impl ControlLoop<'_> {
             Command::Eject { place, force } => self.eject(place, force).map_err(Refusal::Disk),
             Command::Guest(command) => return self.guest(command, reply),
             Command::Display => self.display(),
+            Command::Screen => self.screen(),
             Command::Key(chord) => self.key(&chord),
             Command::Pointer(event) => self.point(&event),
             Command::Help => Ok(Answer::Help),
@@ -100,6 +101,7 @@ impl ControlLoop<'_> {
 
     fn change(&mut self, change: impl FnOnce(&mut Machine) -> Result<(), MachineError>) -> Outcome {
         change(&mut self.machine).map_err(Refusal::Device)?;
+        self.outside.desk.put(self.machine.display.clone());
         Ok(Answer::Done)
     }
 
@@ -148,6 +150,11 @@ impl ControlLoop<'_> {
     fn display(&self) -> Outcome {
         let screen = self.machine.display.screen.as_ref().ok_or_else(|| not_there("video"))?;
         Ok(Answer::Display(DisplayRow::of(&**screen)))
+    }
+
+    fn screen(&self) -> Outcome {
+        let screen = self.machine.display.screen.clone().ok_or_else(|| not_there("video"))?;
+        Ok(Answer::Screen(Picture(screen)))
     }
 
     fn key(&self, chord: &Chord) -> Outcome {

@@ -59,6 +59,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(command("unit, property and doc tests", &["test", "--workspace", "--no-fail-fast"])?);
         parts.push(dissector()?);
         parts.push(images()?);
+        parts.push(viewers()?);
     }
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
@@ -125,6 +126,24 @@ fn images() -> Result<Part> {
         "disks, by other programs",
         &["test", "--package", "devices", "--lib", "--test", "vhdx", "--test", "images", "--", "--ignored"],
     )
+}
+
+/// The tests of the VNC server that need other people's viewers; without them they fail, and say so.
+fn viewers() -> Result<Part> {
+    let tools = [
+        ("gvnccapture", "gvncviewer"),
+        ("vncsnapshot", "vncsnapshot"),
+        ("xtigervncviewer", "tigervnc-viewer"),
+        ("tigervncpasswd", "tigervnc-tools"),
+        ("Xvfb", "xvfb"),
+        ("xdotool", "xdotool"),
+        ("setxkbmap", "x11-xkb-utils"),
+        ("djpeg", "libjpeg-turbo-progs"),
+    ];
+    if let Err(error) = packages::install_tools(&tools) {
+        progress::say(&format!("Nothing to look at the VNC server with: {error:#}"));
+    }
+    command("VNC, by other viewers", &["test", "--package", "busman", "--lib", "vnc::", "--", "--ignored"])
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

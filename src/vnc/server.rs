@@ -1,0 +1,291 @@
+//! Accepts viewers, gives each a thread, and ends all of them when busman ends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use thiserror::Error;
+
+use super::desk::Desk;
+use super::options::{Address, VncOptions};
+use super::protocol::VERSION;
+use super::security::{Password, Security, SecurityError, tls};
+use super::transport::Socket;
+use super::viewer::Viewer;
+use crate::api::{SocketError, SocketFile, listen};
+
+/// Stack of a viewer's thread: pixels are on the heap.
+const STACK_SIZE: usize = 512 << 10;
+/// How long the host is left alone when it has no descriptor for a viewer.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What viewers may use up.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Viewers at one time.
+    pub viewers: usize,
+    /// How long a viewer may take to be let in; somebody may be typing a password.
+    pub handshake: Duration,
+    /// How long a viewer may read nothing while something waits for it.
+    pub stall: Duration,
+    /// How long a viewer with a wrong password waits for the answer.
+    pub denial: Duration,
+    /// Time from one look at what has changed to the next.
+    pub frame: Duration,
+    /// How long viewers may take to go when busman ends.
+    pub end: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            viewers: 8,
+            handshake: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            denial: Duration::from_secs(1),
+            frame: Duration::from_millis(16),
+            end: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why nobody can look.
+#[derive(Debug, Error)]
+pub enum VncError {
+    /// Password or certificate.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// The Unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The TCP port.
+    #[error("Cannot listen for VNC viewers on {address}")]
+    Listen {
+        /// The port.
+        address: SocketAddr,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread or a descriptor.
+    #[error("The host cannot serve VNC viewers")]
+    Host(#[source] io::Error),
+}
+
+/// The server, until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// Taken first when it ends: nobody finds it any more.
+    file: Option<SocketFile>,
+    address: Option<SocketAddr>,
+    shared: Arc<Shared>,
+    /// Closed to end the thread that accepts.
+    stop: Option<PipeWriter>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    desk: Arc<Desk>,
+    security: Arc<Security>,
+    limits: Limits,
+    viewers: Mutex<BTreeMap<u64, Arc<Socket>>>,
+    /// A viewer has gone.
+    gone: Condvar,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("viewers", &self.viewers().len()).finish_non_exhaustive()
+    }
+}
+
+/// Where viewers come in.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Listener::Tcp(listener) => Socket::tcp(listener.accept()?.0),
+            Listener::Unix(listener) => Socket::unix(listener.accept()?.0),
+        }
+    }
+}
+
+impl Server {
+    /// Listens as the user wants; viewers see what is on the desk.
+    ///
+    /// # Errors
+    /// A sentence for the user; see [`VncError`].
+    pub fn start(options: &VncOptions, desk: Arc<Desk>) -> Result<Self, VncError> {
+        Server::with_limits(options, desk, Limits::default())
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// See [`Server::start`].
+    pub fn with_limits(options: &VncOptions, desk: Arc<Desk>, limits: Limits) -> Result<Self, VncError> {
+        let security = Arc::new(Security {
+            password: options.password_file.as_deref().map(Password::read).transpose()?,
+            tls: options.tls.as_ref().map(|files| tls(&files.cert, &files.key)).transpose()?,
+        });
+        let (listener, file) = open(&options.listen)?;
+        let address = match &listener {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        };
+        let (stopped, stop) = io::pipe().map_err(VncError::Host)?;
+        let (viewers, gone) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { desk, security, limits, viewers, gone });
+        let acceptor = Builder::new().name("vnc".into()).stack_size(STACK_SIZE).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.accept(&listener, &stopped)
+        });
+        let acceptor = Some(acceptor.map_err(VncError::Host)?);
+        log::info!("VNC viewers are served on {}", options.listen);
+        Ok(Server { file, address, shared, stop: Some(stop), acceptor })
+    }
+
+    /// The TCP port that it listens on, if it does.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    /// Ends every connection.
+    fn drop(&mut self) {
+        self.file = None;
+        self.stop = None;
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        let viewers = self.shared.viewers();
+        for socket in viewers.values() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        let any = |viewers: &mut BTreeMap<_, _>| !viewers.is_empty();
+        drop(self.shared.gone.wait_timeout_while(viewers, self.shared.limits.end, any));
+    }
+}
+
+impl Shared {
+    fn viewers(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Socket>>> {
+        self.viewers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &Listener, stopped: &PipeReader) {
+        for number in 0.. {
+            match next(listener, stopped) {
+                Ok(Some(socket)) => self.admit(number, socket),
+                Ok(None) => return,
+                Err(error) => {
+                    log::warn!("A VNC viewer cannot be accepted: {error}");
+                    thread::sleep(BREATH);
+                }
+            }
+        }
+    }
+
+    /// Gives a viewer its thread, or turns it away.
+    fn admit(self: &Arc<Self>, number: u64, socket: Socket) {
+        let socket = Arc::new(socket);
+        let peer = socket.peer();
+        {
+            let mut viewers = self.viewers();
+            if viewers.len() >= self.limits.viewers {
+                log::warn!("The VNC viewer at {peer} is turned away: there are {} already", viewers.len());
+                return turn_away(&socket);
+            }
+            viewers.insert(number, Arc::clone(&socket));
+        }
+        let place = Place { shared: Arc::clone(self), number };
+        let spawned = Builder::new().name(format!("vnc{number}")).stack_size(STACK_SIZE).spawn(move || {
+            let Shared { desk, security, limits, .. } = &*place.shared;
+            log::info!("A VNC viewer has come from {peer}");
+            match Viewer::new(socket, Arc::clone(security), desk, limits).serve() {
+                Ok(()) => log::info!("The VNC viewer at {peer} has gone"),
+                Err(error) => log::warn!("The VNC viewer at {peer} is disconnected: {error}"),
+            }
+        });
+        if let Err(error) = spawned {
+            log::warn!("A VNC viewer is turned away: {error}");
+        }
+    }
+}
+
+/// Listens; of a Unix socket there is a file, too.
+fn open(address: &Address) -> Result<(Listener, Option<SocketFile>), VncError> {
+    match address {
+        Address::Unix(path) => {
+            let (listener, file) = listen(path)?;
+            Ok((Listener::Unix(listener), Some(file)))
+        }
+        &Address::Tcp(address) => {
+            let failed = |source| VncError::Listen { address, source };
+            let listener = TcpListener::bind(address).map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            Ok((Listener::Tcp(listener), None))
+        }
+    }
+}
+
+/// The next connection; `None` when the server ends.
+fn next(listener: &Listener, stopped: &PipeReader) -> io::Result<Option<Socket>> {
+    loop {
+        let mut sources = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+        match poll(&mut sources, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !sources[1].revents().is_empty() {
+            return Ok(None);
+        }
+        match listener.accept() {
+            Ok(socket) => return Ok(Some(socket)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Says why, without waiting: a new socket has room for that much. It is what a server says that offers no security
+/// type.
+fn turn_away(socket: &Socket) {
+    const REASON: &[u8] = b"Too many viewers; close one or try again";
+    let length = u32::try_from(REASON.len()).unwrap_or_default().to_be_bytes();
+    let _ = (&mut &*socket).write(&[VERSION.as_slice(), &[0], &length, REASON].concat());
+}
+
+/// A viewer's place among the others, given up however its thread ends.
+struct Place {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.viewers().remove(&self.number);
+        self.shared.gone.notify_all();
+    }
+}
