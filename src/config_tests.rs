@@ -164,7 +164,7 @@ fn the_loopback_device_is_there_when_asked_for_in_either_way() {
         let devices = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         Options { devices, loopback, ..options.clone() }.check().unwrap().devices
     };
-    assert_eq!(devices(None, true), ["shutdown", "heartbeat", "timesync", "loopback"]);
+    assert_eq!(devices(None, true), [&DEVICES[..DEFAULT_DEVICES], &[LOOPBACK]].concat());
     assert_eq!(devices(Some(&[NO_DEVICES]), true), [LOOPBACK]);
     assert_eq!(devices(Some(&["loopback", "heartbeat"]), true), ["loopback", "heartbeat"]);
     assert_eq!(devices(Some(&["heartbeat", "loopback"]), false), ["heartbeat", "loopback"]);
@@ -175,7 +175,7 @@ fn vnc_brings_a_display_and_its_files_must_be_there() {
     let (directory, options) = machine();
     let vnc = |text: &str| Options { vnc: Some(text.parse().unwrap()), ..options.clone() }.check();
     let config = vnc("127.0.0.1:0").unwrap();
-    assert_eq!(config.devices, ["shutdown", "heartbeat", "timesync", "video", "keyboard", "mouse"]);
+    assert_eq!(config.devices, [&DEVICES[..DEFAULT_DEVICES], &DISPLAY].concat());
     assert_eq!(serde_json::to_value(config).unwrap()["vnc"], "127.0.0.1:0");
     let error = |text: &str| vnc(text).unwrap_err().to_string();
     assert_eq!(
@@ -203,11 +203,10 @@ fn a_display_is_there_when_asked_for_in_either_way() {
         let config = Options { devices, display, ..options.clone() }.check().unwrap();
         (config.devices.join(" "), config.display.to_string())
     };
-    assert_eq!(config(None, None).0, "shutdown heartbeat timesync");
-    assert_eq!(
-        config(None, Some("800x600")),
-        ("shutdown heartbeat timesync video keyboard mouse".into(), "800x600".into())
-    );
+    let defaults = DEVICES[..DEFAULT_DEVICES].join(" ");
+    assert_eq!(config(None, None).0, defaults);
+    let with_display = format!("{defaults} video keyboard mouse");
+    assert_eq!(config(None, Some("800x600")), (with_display, "800x600".into()));
     assert_eq!(config(Some(&["mouse", "video"]), None), ("mouse video".into(), "1024x768".into()));
     assert_eq!(config(Some(&["mouse"]), Some("640x480")).0, "mouse video keyboard");
     assert_eq!(config(Some(&[NO_DEVICES]), Some("640x480")).0, "video keyboard mouse");
