@@ -17,6 +17,7 @@ use crate::vmbus::protocol::{
     OpenChannel, OpenChannelResult, Version, VersionResponse, message_type,
 };
 use crate::vmbus::ring::{Incoming, Outgoing, RingPages};
+use crate::vmbus::server::MESSAGE_PORT;
 use crate::vmbus::synic::Synic;
 
 /// How long anything of the host's may take before a test fails: far above what it takes.
@@ -116,9 +117,14 @@ impl TestGuest {
 
     /// Posts a control message on the port of old versions.
     pub fn send(&mut self, message_type: u32, body: &[u8]) {
+        self.send_to(MESSAGE_PORT, message_type, body);
+    }
+
+    /// Posts a control message on either port.
+    pub fn send_to(&mut self, port: u32, message_type: u32, body: &[u8]) {
         let header = Header { message_type: message_type.into(), padding: 0.into() };
         let message = [header.as_bytes(), body].concat();
-        assert_eq!(self.post(1, &message), HvStatus::Success);
+        assert_eq!(self.post(port, &message), HvStatus::Success);
     }
 
     /// The next message of any type, if there is one now.

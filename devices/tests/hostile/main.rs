@@ -19,7 +19,7 @@ use devices::vmbus::protocol::{
     VersionResponse2, message_type,
 };
 use devices::vmbus::ring::PacketOut;
-use devices::vmbus::server::Refusal;
+use devices::vmbus::server::{MULTI_CLIENT_PORT, Refusal};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromZeros, IntoBytes};
@@ -131,7 +131,8 @@ fn contacts_that_name_no_sint_or_vp_are_refused() {
     let mut hostile = Hostile::new();
     let mut contacts = 0;
     for (vp, sint) in sints.chain(vps) {
-        hostile.guest.send(message_type::INITIATE_CONTACT, contact(vp, sint).as_bytes());
+        let contact = contact(vp, sint);
+        hostile.guest.send_to(MULTI_CLIENT_PORT, message_type::INITIATE_CONTACT, contact.as_bytes());
         let response: VersionResponse = hostile.guest.receive(message_type::VERSION_RESPONSE);
         assert_eq!(response.supported, 0, "VP {vp}, SINT {sint}");
         contacts += 1;
