@@ -1,25 +1,22 @@
 //! Accepts connections, gives each a thread, and ends all of them when busman ends.
 
 use std::collections::BTreeMap;
-use std::io::{self, PipeReader, PipeWriter};
+use std::io::{self, PipeWriter};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Vm;
 use super::connection::Connection;
 use super::http::Response;
 use super::socket::{SocketError, SocketFile, listen};
+use crate::host::accept_all;
 
 /// Stack of a connection's thread: requests and answers are on the heap.
 const STACK_SIZE: usize = 256 << 10;
-/// How long the host is left alone when it has no descriptor for a connection.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// What clients may use up.
 #[derive(Clone, Debug)]
@@ -93,7 +90,12 @@ impl Server {
         let shared = Arc::new(Shared { vm, limits, connections: Mutex::default(), ended: Condvar::new() });
         let acceptor = Builder::new().name("api".into()).stack_size(STACK_SIZE).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.accept(&listener, &stopped)
+            move || {
+                let accept = |listener: &UnixListener| Ok(listener.accept()?.0);
+                let admit = |number, stream| shared.admit(number, stream);
+                let refused = |error: &io::Error| log::warn!("The control socket cannot accept: {error}");
+                accept_all(&listener, &stopped, accept, admit, refused);
+            }
         });
         let acceptor = Some(acceptor.map_err(host)?);
         log::info!("The control socket is {}", path.display());
@@ -124,19 +126,6 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(self: &Arc<Self>, listener: &UnixListener, stopped: &PipeReader) {
-        for number in 0.. {
-            match next(listener, stopped) {
-                Ok(Some(stream)) => self.admit(number, stream),
-                Ok(None) => return,
-                Err(error) => {
-                    log::warn!("The control socket cannot accept: {error}");
-                    thread::sleep(BREATH);
-                }
-            }
-        }
-    }
-
     /// Gives a connection its thread, or turns it away.
     fn admit(self: &Arc<Self>, number: u64, stream: UnixStream) {
         let stream = Arc::new(stream);
@@ -156,25 +145,6 @@ impl Shared {
         });
         if let Err(error) = spawned {
             log::warn!("A client of the control socket is turned away: {error}");
-        }
-    }
-}
-
-/// The next connection; `None` when the server ends.
-fn next(listener: &UnixListener, stopped: &PipeReader) -> io::Result<Option<UnixStream>> {
-    loop {
-        let mut sources = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut sources, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if !sources[1].revents().is_empty() {
-            return Ok(None);
-        }
-        match listener.accept() {
-            Ok((stream, _)) => return Ok(Some(stream)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
         }
     }
 }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, PipeReader, PipeWriter, Write};
+use std::io::{self, PipeWriter, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
 use super::desk::Desk;
@@ -20,11 +19,10 @@ use super::security::{Password, Security, SecurityError, tls};
 use super::transport::Socket;
 use super::viewer::Viewer;
 use crate::api::{SocketError, SocketFile, listen};
+use crate::host::accept_all;
 
 /// Stack of a viewer's thread: pixels are on the heap.
 const STACK_SIZE: usize = 512 << 10;
-/// How long the host is left alone when it has no descriptor for a viewer.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// What viewers may use up.
 #[derive(Clone, Debug)]
@@ -158,7 +156,11 @@ impl Server {
         let shared = Arc::new(Shared { desk, security, limits, viewers, gone });
         let acceptor = Builder::new().name("vnc".into()).stack_size(STACK_SIZE).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.accept(&listener, &stopped)
+            move || {
+                let admit = |number, socket| shared.admit(number, socket);
+                let refused = |error: &io::Error| log::warn!("A VNC viewer cannot be accepted: {error}");
+                accept_all(&listener, &stopped, Listener::accept, admit, refused);
+            }
         });
         let acceptor = Some(acceptor.map_err(VncError::Host)?);
         log::info!("VNC viewers are served on {}", options.listen);
@@ -192,19 +194,6 @@ impl Drop for Server {
 impl Shared {
     fn viewers(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Socket>>> {
         self.viewers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn accept(self: &Arc<Self>, listener: &Listener, stopped: &PipeReader) {
-        for number in 0.. {
-            match next(listener, stopped) {
-                Ok(Some(socket)) => self.admit(number, socket),
-                Ok(None) => return,
-                Err(error) => {
-                    log::warn!("A VNC viewer cannot be accepted: {error}");
-                    thread::sleep(BREATH);
-                }
-            }
-        }
     }
 
     /// Gives a viewer its thread, or turns it away.
@@ -246,25 +235,6 @@ fn open(address: &Address) -> Result<(Listener, Option<SocketFile>), VncError> {
             let listener = TcpListener::bind(address).map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
             Ok((Listener::Tcp(listener), None))
-        }
-    }
-}
-
-/// The next connection; `None` when the server ends.
-fn next(listener: &Listener, stopped: &PipeReader) -> io::Result<Option<Socket>> {
-    loop {
-        let mut sources = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut sources, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if !sources[1].revents().is_empty() {
-            return Ok(None);
-        }
-        match listener.accept() {
-            Ok(socket) => return Ok(Some(socket)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
         }
     }
 }
