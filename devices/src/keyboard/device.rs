@@ -3,10 +3,8 @@
 //! Keys that are typed while no driver listens are nobody's: a guest that starts finds no key of the last one.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::RawFd;
 
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -20,41 +18,25 @@ use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
     VmbusDevice,
 };
+use crate::vmbus::inbox::Inbox;
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
 
-#[derive(Debug)]
-struct Shared {
-    /// `None` while no driver listens.
-    keys: Mutex<Option<KeyQueue>>,
-    wake: EventFd,
-}
-
-impl Shared {
-    fn keys(&self) -> MutexGuard<'_, Option<KeyQueue>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Where a person types.
 #[derive(Clone, Debug)]
-pub struct KeyboardHandle(Arc<Shared>);
+pub struct KeyboardHandle(Inbox<KeyQueue>);
 
 impl Keys for KeyboardHandle {
     fn key(&self, scancode: Scancode, pressed: bool) {
-        let kept = self.0.keys().as_mut().is_some_and(|keys| keys.push(Stroke { scancode, pressed }));
-        if kept {
-            // Fails only when the counter is at its end, and then the worker is awake already.
-            let _ = self.0.wake.write(1);
-        }
+        self.0.put(|keys| keys.push(Stroke { scancode, pressed }));
     }
 }
 
 /// The device.
 #[derive(Debug)]
 pub struct Keyboard {
-    shared: Arc<Shared>,
+    keys: Inbox<KeyQueue>,
 }
 
 impl Keyboard {
@@ -63,9 +45,8 @@ impl Keyboard {
     /// # Errors
     /// When the host has no more descriptors.
     pub fn device() -> io::Result<(Keyboard, KeyboardHandle)> {
-        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let shared = Arc::new(Shared { keys: Mutex::new(None), wake });
-        Ok((Keyboard { shared: Arc::clone(&shared) }, KeyboardHandle(shared)))
+        let keys = Inbox::new()?;
+        Ok((Keyboard { keys: keys.clone() }, KeyboardHandle(keys)))
     }
 }
 
@@ -89,25 +70,25 @@ impl VmbusDevice for Keyboard {
     }
 
     fn open(&mut self, _: &Opening) -> Result<KeyboardWorker, ChannelError> {
-        Ok(KeyboardWorker { shared: Arc::clone(&self.shared), queue: SendQueue::default() })
+        Ok(KeyboardWorker { keys: self.keys.clone(), queue: SendQueue::default() })
     }
 
     fn closed(&mut self, _: Option<KeyboardWorker>) {
         // Once more for a worker that panicked.
-        *self.shared.keys() = None;
+        *self.keys.queue() = None;
     }
 }
 
 /// The keyboard while its channel is open.
 #[derive(Debug)]
 pub struct KeyboardWorker {
-    shared: Arc<Shared>,
+    keys: Inbox<KeyQueue>,
     queue: SendQueue,
 }
 
 impl ChannelWorker for KeyboardWorker {
     fn sources(&self) -> Vec<RawFd> {
-        vec![self.shared.wake.as_raw_fd()]
+        vec![self.keys.wake_fd()]
     }
 
     fn doorbell(&mut self, channel: &mut Channel) -> Result<(), ChannelError> {
@@ -119,12 +100,12 @@ impl ChannelWorker for KeyboardWorker {
     }
 
     fn readable(&mut self, _: usize, channel: &mut Channel) -> Result<(), ChannelError> {
-        let _ = self.shared.wake.read();
+        self.keys.awake();
         channel.send_batch(|replies| self.send_keys(replies))
     }
 
     fn stop(&mut self) {
-        *self.shared.keys() = None;
+        *self.keys.queue() = None;
     }
 }
 
@@ -155,7 +136,7 @@ impl KeyboardWorker {
         };
         // Whether or not it waits: keys come behind it. A driver that starts over finds no key of its predecessor.
         let _ = self.queue.send(replies, &PacketOut::in_band(0, &[response.as_bytes()]))?;
-        *self.shared.keys() = accepted.then(KeyQueue::default);
+        *self.keys.queue() = accepted.then(KeyQueue::default);
         if accepted {
             log::info!("keyboard: version {}.{}", version >> 16, version & 0xffff);
         } else {
@@ -169,7 +150,7 @@ impl KeyboardWorker {
         if self.queue.flush(replies)? == Sent::Later {
             return Ok(());
         }
-        let mut keys = self.shared.keys();
+        let mut keys = self.keys.queue();
         let Some(keys) = keys.as_mut() else { return Ok(()) };
         while let Some(stroke) = keys.front() {
             if replies.send(&PacketOut::in_band(0, &[event(stroke).as_bytes()]))? == Sent::Later {

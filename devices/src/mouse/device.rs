@@ -3,10 +3,8 @@
 //! What happens while no driver listens is nobody's.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::RawFd;
 
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::protocol::{
@@ -19,42 +17,29 @@ use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
     VmbusDevice,
 };
+use crate::vmbus::inbox::Inbox;
 use crate::vmbus::pipe::{self, Head, MESSAGE_PIPE};
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
 
-#[derive(Debug)]
-struct Shared {
-    /// `None` while no driver listens.
-    motion: Mutex<Option<MotionQueue>>,
-    wake: EventFd,
-}
-
-impl Shared {
-    fn motion(&self) -> MutexGuard<'_, Option<MotionQueue>> {
-        self.motion.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Where a person points.
 #[derive(Clone, Debug)]
-pub struct MouseHandle(Arc<Shared>);
+pub struct MouseHandle(Inbox<MotionQueue>);
 
 impl Pointer for MouseHandle {
     fn pointer(&self, x: u16, y: u16, buttons: u8, wheel: i8) {
-        if let Some(motion) = self.0.motion().as_mut() {
+        self.0.put(|motion| {
             motion.push(State { x, y, buttons, wheel: wheel.into() });
-            // Fails only when the counter is at its end, and then the worker is awake already.
-            let _ = self.0.wake.write(1);
-        }
+            true
+        });
     }
 }
 
 /// The device.
 #[derive(Debug)]
 pub struct Mouse {
-    shared: Arc<Shared>,
+    motion: Inbox<MotionQueue>,
 }
 
 impl Mouse {
@@ -63,9 +48,8 @@ impl Mouse {
     /// # Errors
     /// When the host has no more descriptors.
     pub fn device() -> io::Result<(Mouse, MouseHandle)> {
-        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let shared = Arc::new(Shared { motion: Mutex::new(None), wake });
-        Ok((Mouse { shared: Arc::clone(&shared) }, MouseHandle(shared)))
+        let motion = Inbox::new()?;
+        Ok((Mouse { motion: motion.clone() }, MouseHandle(motion)))
     }
 }
 
@@ -89,19 +73,19 @@ impl VmbusDevice for Mouse {
     }
 
     fn open(&mut self, _: &Opening) -> Result<MouseWorker, ChannelError> {
-        Ok(MouseWorker { shared: Arc::clone(&self.shared), queue: SendQueue::default(), described: false })
+        Ok(MouseWorker { motion: self.motion.clone(), queue: SendQueue::default(), described: false })
     }
 
     fn closed(&mut self, _: Option<MouseWorker>) {
         // Once more for a worker that panicked.
-        *self.shared.motion() = None;
+        *self.motion.queue() = None;
     }
 }
 
 /// The mouse while its channel is open.
 #[derive(Debug)]
 pub struct MouseWorker {
-    shared: Arc<Shared>,
+    motion: Inbox<MotionQueue>,
     queue: SendQueue,
     /// The guest was told what kind of device this is, and has not acknowledged it.
     described: bool,
@@ -109,7 +93,7 @@ pub struct MouseWorker {
 
 impl ChannelWorker for MouseWorker {
     fn sources(&self) -> Vec<RawFd> {
-        vec![self.shared.wake.as_raw_fd()]
+        vec![self.motion.wake_fd()]
     }
 
     fn doorbell(&mut self, channel: &mut Channel) -> Result<(), ChannelError> {
@@ -121,12 +105,12 @@ impl ChannelWorker for MouseWorker {
     }
 
     fn readable(&mut self, _: usize, channel: &mut Channel) -> Result<(), ChannelError> {
-        let _ = self.shared.wake.read();
+        self.motion.awake();
         channel.send_batch(|replies| self.send_motion(replies))
     }
 
     fn stop(&mut self) {
-        *self.shared.motion() = None;
+        *self.motion.queue() = None;
     }
 }
 
@@ -135,7 +119,7 @@ impl MouseWorker {
         match pipe::message(packet) {
             Some((message_type::PROTOCOL_REQUEST, body)) => self.negotiate(body, replies)?,
             Some((message_type::DEVICE_INFO_ACK, _)) if std::mem::take(&mut self.described) => {
-                *self.shared.motion() = Some(MotionQueue::default());
+                *self.motion.queue() = Some(MotionQueue::default());
             }
             _ if packet.kind == PacketType::COMPLETION => {}
             message => {
@@ -156,7 +140,7 @@ impl MouseWorker {
         let version = request.version.get();
         let accepted = version == VERSION;
         let response = ProtocolResponse { version: request.version, approved: accepted.into() };
-        *self.shared.motion() = None;
+        *self.motion.queue() = None;
         self.described = accepted;
         // Whether or not they wait, they are sent in this order.
         let body = response.as_bytes();
@@ -179,7 +163,7 @@ impl MouseWorker {
         if self.queue.flush(replies)? == Sent::Later {
             return Ok(());
         }
-        let mut motion = self.shared.motion();
+        let mut motion = self.motion.queue();
         let Some(motion) = motion.as_mut() else { return Ok(()) };
         let head = pipe::head(message_type::INPUT_REPORT, size_of::<Report>(), size_of::<Report>());
         while let Some(State { x, y, buttons, wheel }) = motion.front() {

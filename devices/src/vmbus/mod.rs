@@ -25,6 +25,7 @@ pub mod bus;
 pub mod channel;
 mod counters;
 pub mod gpadl;
+pub(crate) mod inbox;
 mod interrupt;
 mod needs;
 pub mod pipe;
