@@ -1,7 +1,9 @@
 //! Options merged and checked, with files made up here.
 
+use super::device_list::{DEFAULT_DEVICES, DISPLAY, LOOPBACK, NO_DEVICES};
 use super::*;
 use crate::boot::BootSource;
+use crate::size::FileSize;
 use devices::vmbus::trace::TracedPackets;
 use vmm_sys_util::tempdir::TempDir;
 
