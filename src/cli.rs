@@ -57,6 +57,7 @@ const GUEST_EXAMPLES: &str = "\
 Examples:
   busman guest --socket vm.sock info
   busman guest --socket vm.sock --json ip | jq -r '.ipv4[0]'
+  busman guest --socket vm.sock set-ip 00:15:5D:00:00:01 10.0.0.2/24 --gateway 10.0.0.1
   busman guest --socket vm.sock copy --create-path tools.tar /opt/tools/tools.tar
 
   A consistent copy of a disk while the guest runs:

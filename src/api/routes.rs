@@ -51,7 +51,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 35] = [
+pub(super) const ROUTES: [Route; 36] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -94,6 +94,9 @@ pub(super) const ROUTES: [Route; 35] = [
     command("GET", "/api/v1/vm/guest/addresses", |call| call.guest(GuestCommand::Addresses)),
     command("GET", "/api/v1/vm/guest/adapters/{name}", |call| {
         call.guest(GuestCommand::Adapter(call.name.to_owned()))
+    }),
+    command("PUT", "/api/v1/vm/guest/adapters/{name}", |call| {
+        Ok(Command::Guest(GuestCommand::SetAdapter(call.name.to_owned(), call.body()?)))
     }),
     command("GET", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Check)),
     command("PUT", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Freeze)),

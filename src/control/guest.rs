@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use devices::ic::fcopy;
-use devices::ic::kvp::{Pair, Pool};
+use devices::ic::kvp::{IpInfo, Pair, Pool};
 use serde::{Deserialize, Serialize};
 
 use super::CommandError;
@@ -27,6 +27,8 @@ pub enum GuestCommand {
     Addresses,
     /// Tell what the network adapter with this hardware address is set to.
     Adapter(String),
+    /// Set this network adapter's addresses.
+    SetAdapter(String, IpInfo),
     /// Tell whether file systems can be frozen.
     Check,
     /// Freeze file systems.
@@ -87,6 +89,8 @@ impl GuestCommand {
             GuestCommand::Copy(_) => fcopy::PATIENCE,
             // All that is in memory is written first.
             GuestCommand::Freeze | GuestCommand::Thaw => Duration::from_secs(60),
+            // A script of the guest sets the adapter up, and may wait for DHCP's answer.
+            GuestCommand::SetAdapter(..) => Duration::from_secs(60),
             _ => Duration::from_secs(10),
         }
     }

@@ -3,6 +3,7 @@
 //! A client of the control socket like `busman ctl`, with more patience: the guest answers in its own time.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use devices::ic::fcopy::{CopyState, CopyStatus};
-use devices::ic::kvp::Pool;
+use devices::ic::kvp::{IpInfo, Network, Pool};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -76,6 +77,8 @@ enum Command {
         /// The adapter's hardware address, for instance 00:15:5D:00:00:01
         adapter: Option<String>,
     },
+    /// Set the addresses of a network adapter of the guest
+    SetIp(SetIp),
     /// Whether the guest can freeze its file systems
     Check,
     /// Have the guest write all that it has in memory, and hold its writes until it is thawed
@@ -101,6 +104,31 @@ enum Command {
     CopyCancel,
 }
 
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+struct SetIp {
+    /// The adapter's hardware address, for instance 00:15:5D:00:00:01
+    adapter: String,
+    /// Its addresses with the lengths of their prefixes, for instance 10.0.0.2/24
+    #[arg(value_name = "ADDRESS/PREFIX", required_unless_present = "dhcp", conflicts_with = "dhcp")]
+    addresses: Vec<Network>,
+    /// Have addresses, gateways and name servers come by DHCP
+    #[arg(long, conflicts_with_all = ["gateways", "dns"])]
+    dhcp: bool,
+    /// A gateway; may be given again
+    #[arg(long = "gateway", value_name = "ADDRESS")]
+    gateways: Vec<IpAddr>,
+    /// A name server; may be given again
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+}
+
+impl SetIp {
+    fn info(&self) -> IpInfo {
+        let SetIp { addresses, dhcp, gateways, dns, .. } = self.clone();
+        IpInfo { dhcp, addresses, gateways, dns }
+    }
+}
+
 impl Command {
     fn request(&self) -> Request {
         let values = |pool: &Pool| format!("{VM}/guest/values/{}", pool.name());
@@ -114,6 +142,10 @@ impl Command {
             Command::Unset { key, pool } => ("DELETE", values(pool), Some(json!({"key": key}).to_string())),
             Command::Ip { adapter: None } => ("GET", at("addresses"), None),
             Command::Ip { adapter: Some(name) } => ("GET", at(&format!("adapters/{}", segment(name))), None),
+            Command::SetIp(set) => {
+                let path = at(&format!("adapters/{}", segment(&set.adapter)));
+                ("PUT", path, Some(json!(set.info()).to_string()))
+            }
             Command::Check => ("GET", at("freeze"), None),
             Command::Freeze => ("PUT", at("freeze"), None),
             Command::Thaw => ("DELETE", at("freeze"), None),
@@ -221,6 +253,13 @@ mod tests {
         let api = Fixture::new();
         let copy = CopyOptions { from: "/a".into(), to: "/b".into(), overwrite: true, create_path: true };
         let pair = Pair { key: "k".into(), value: "v".into() };
+        let by_dhcp = IpInfo { dhcp: true, ..IpInfo::default() };
+        let by_hand = IpInfo {
+            dhcp: false,
+            addresses: ["10.0.0.2/24", "fd00::2/64"].map(|address| address.parse().unwrap()).to_vec(),
+            gateways: vec!["10.0.0.1".parse().unwrap()],
+            dns: ["9.9.9.9", "fd00::1"].map(|address| address.parse().unwrap()).to_vec(),
+        };
         for (line, asked) in [
             ("info", GuestCommand::Pairs(Pool::Auto)),
             ("info --pool guest", GuestCommand::Pairs(Pool::Guest)),
@@ -229,6 +268,11 @@ mod tests {
             ("unset k", GuestCommand::Unset(Pool::External, "k".into())),
             ("ip", GuestCommand::Addresses),
             ("ip 00:15:5d:00:00:01", GuestCommand::Adapter("00:15:5d:00:00:01".into())),
+            ("set-ip 0:1 --dhcp", GuestCommand::SetAdapter("0:1".into(), by_dhcp)),
+            (
+                "set-ip 0:1 10.0.0.2/24 fd00::2/64 --gateway 10.0.0.1 --dns 9.9.9.9 --dns fd00::1",
+                GuestCommand::SetAdapter("0:1".into(), by_hand),
+            ),
             ("check", GuestCommand::Check),
             ("freeze", GuestCommand::Freeze),
             ("thaw", GuestCommand::Thaw),
@@ -239,7 +283,17 @@ mod tests {
             guest(&api, line).unwrap().execute().unwrap();
             assert_eq!(api.asked().first(), Some(&Asked::Guest(asked)), "{line}");
         }
-        for line in ["", "info --pool own", "copy /a", "set k", "freeze now"] {
+        for line in [
+            "",
+            "info --pool own",
+            "copy /a",
+            "set k",
+            "freeze now",
+            "set-ip 0:1",
+            "set-ip 0:1 10.0.0.2",
+            "set-ip 0:1 10.0.0.2/24 --dhcp",
+            "set-ip 0:1 --dhcp --dns 9.9.9.9",
+        ] {
             assert!(guest(&api, line).is_err(), "{line}");
         }
     }

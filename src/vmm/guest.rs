@@ -42,6 +42,7 @@ impl ControlLoop<'_> {
             GuestCommand::Addresses => KvpRequest::Enumerate(Pool::Auto),
             // Linux compares it with upper-case letters.
             GuestCommand::Adapter(name) => KvpRequest::GetIp(name.to_uppercase()),
+            GuestCommand::SetAdapter(name, info) => KvpRequest::SetIp(name.to_uppercase(), info),
             GuestCommand::Copy(options) => return copy(guest, options, reply),
             command => {
                 let Some(vss) = &guest.vss else { return reply.send(Err(Refusal::NoGuestService("vss"))) };

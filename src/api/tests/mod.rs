@@ -246,6 +246,16 @@ fn paths_are_commands() {
         ("DELETE", "vm/disks/0:1", "", 204, Command::RemoveDisk(place)),
         ("PUT", "vm/discs/0:1", r#"{"path": "a.iso"}"#, 204, Command::Insert(place, "a.iso".into())),
         ("GET", "vm/guest/values/auto", "", 200, Command::Guest(GuestCommand::Pairs(Pool::Auto))),
+        (
+            "PUT",
+            "vm/guest/adapters/0:1",
+            r#"{"dhcp": true}"#,
+            204,
+            Command::Guest(GuestCommand::SetAdapter(
+                "0:1".into(),
+                IpInfo { dhcp: true, ..IpInfo::default() },
+            )),
+        ),
         ("GET", "vm/guest/freeze", "", 204, Command::Guest(GuestCommand::Check)),
         ("DELETE", "vm/guest/freeze", "{}", 204, Command::Guest(GuestCommand::Thaw)),
         ("DELETE", "vm/discs/0:1", r#"{"force": true}"#, 204, Command::Eject { place, force: true }),

@@ -178,6 +178,7 @@ impl Kvp {
                 self.ip(header(operation::GET_IP_INFO, Pool::Guest), adapter, &IpInfo::default())
             }
             KvpRequest::SetIp(adapter, info) => {
+                info.check()?;
                 self.ip(header(operation::SET_IP_INFO, Pool::Guest), adapter, info)
             }
         }
