@@ -108,8 +108,9 @@ Examples:
   Put a machine into setup mode, without its platform key:
     busman nvram set --file vm.nvram PK --delete
 
-  Forget everything:
+  Forget all variables; and give a copy of the file to another machine:
     busman nvram reset --file vm.nvram
+    busman nvram uuid --file copy.nvram $(uuidgen)
 
 A running machine's file can be read, not changed. The host is the owner of the file: no signature is needed.";
 

@@ -62,14 +62,6 @@ pub struct Config {
     pub nvram: Option<PathBuf>,
 }
 
-impl Config {
-    /// Whether the machine starts with firmware, and has what firmware finds of the host.
-    #[must_use]
-    pub fn has_firmware(&self) -> bool {
-        matches!(self.boot, Boot::Firmware(_))
-    }
-}
-
 impl Options {
     /// Fills in the defaults and checks every value that can be checked without KVM.
     ///

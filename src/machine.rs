@@ -15,6 +15,7 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use devices::firmware::nvram::NvramError;
 use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
 use devices::ic::shutdown::{Shutdown, ShutdownHandle};
 use devices::ic::timesync::TimeSync;
@@ -107,6 +108,9 @@ pub enum MachineError {
     /// `--hyperv` leaves out what the firmware stands on.
     #[error("The firmware needs the Hyper-V feature {0:?}: do not leave it out with --hyperv")]
     FirmwareNeeds(&'static str),
+    /// The firmware's variables cannot be had.
+    #[error(transparent)]
+    Nvram(#[from] NvramError),
     /// The kernel or the firmware cannot be loaded.
     #[error(transparent)]
     Boot(#[from] BootError),

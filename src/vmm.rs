@@ -13,14 +13,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use devices::firmware::nvram::NvramError;
 use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use thiserror::Error;
 
 use crate::api::{Server, SocketError};
-use crate::config::{Config, Trace};
+use crate::config::{Boot, Config, Trace};
 use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
 use crate::disks::DiskRow;
 use crate::display::Display;
@@ -39,9 +38,6 @@ pub enum VmmError {
     /// It could not be built.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The firmware's variables.
-    #[error(transparent)]
-    Nvram(#[from] NvramError),
     /// It could not go on.
     #[error("The machine failed: {0}")]
     Failed(String),
@@ -92,8 +88,8 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let vnc = config.vnc.as_ref();
     let _viewers = vnc.map(|options| vnc::Server::start(options, Arc::clone(&desk))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
-    let config = config.clone();
-    let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
+    let mut config = config.clone();
+    let firmware = open_firmware(&mut config)?;
     let console = Console::open()?;
     let terminal = Terminal::open()?;
     let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
@@ -132,6 +128,14 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         }
         return Ok(end);
     }
+}
+
+/// What the machine's firmware finds of the host, if it has firmware; the configuration learns the machine's UUID.
+fn open_firmware(config: &mut Config) -> Result<Option<Firmware>, MachineError> {
+    let Boot::Firmware(source) = &mut config.boot else { return Ok(None) };
+    let firmware = Firmware::open(config.nvram.as_deref(), source.uuid)?;
+    source.uuid = Some(firmware.uuid());
+    Ok(Some(firmware))
 }
 
 fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {

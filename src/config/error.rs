@@ -45,9 +45,6 @@ pub enum ConfigError {
         /// What it is about.
         with: &'static str,
     },
-    /// The host has no random numbers.
-    #[error("Cannot make a UUID for the machine; give one with --uuid")]
-    NoUuid(#[source] io::Error),
     /// A machine without processors.
     #[error("A machine needs at least one CPU; --cpus is 0")]
     NoCpus,

@@ -38,7 +38,7 @@ pub struct Options {
     /// The guest has a watchdog, which resets it when it hangs
     #[arg(long, help_heading = "Firmware")]
     pub watchdog: bool,
-    /// The machine's UUID, which the guest finds in SMBIOS [default: a new one each time]
+    /// The machine's UUID, which the guest finds in SMBIOS; its --nvram file keeps it [default: the one in there, or a new one]
     #[arg(long, value_name = "UUID", help_heading = "Firmware")]
     pub uuid: Option<Uuid>,
     /// File of the firmware's variables, made if there is none [default: they are lost at the end]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use devices::firmware::nvram::services::Nowhere;
-use devices::firmware::nvram::{NvramError, NvramFile, Store, Variables};
+use devices::firmware::nvram::{NvramFile, Store, Variables};
 use devices::firmware::protocol::{BIOS_PORT, WATCHDOG_PORT};
 use devices::firmware::{Alarm, Bios, GuestWatchdog, Watchdog};
 use devices::guid::Guid;
@@ -25,24 +25,36 @@ use super::MachineError;
 #[derive(Debug)]
 pub struct Firmware {
     variables: Arc<Mutex<Variables>>,
+    uuid: Guid,
     /// A watchdog has ended the machine before; the next one's guest may ask.
     watchdog_reset: bool,
 }
 
 impl Firmware {
-    /// The variables of a file, which is made if there is none; without a file they last as long as this process.
+    /// The variables of a file, which is made if there is none; without a file they last as long as this process. So
+    /// does the machine's UUID, unless there is a file or the user wants a certain one.
     ///
     /// # Errors
-    /// See [`NvramError`].
-    pub fn open(nvram: Option<&Path>) -> Result<Self, NvramError> {
-        let variables = match nvram {
+    /// See [`MachineError::Nvram`] and [`MachineError::Resources`].
+    pub fn open(nvram: Option<&Path>, uuid: Option<Guid>) -> Result<Self, MachineError> {
+        let (variables, uuid) = match nvram {
             Some(path) => {
-                let (file, store) = NvramFile::open_or_create(path)?;
-                Variables::new(store, Box::new(file))
+                let (mut file, mut store) = NvramFile::open_or_create(path)?;
+                let uuid = file.identify(&mut store, uuid)?;
+                (Variables::new(store, Box::new(file)), uuid)
             }
-            None => Variables::new(Store::new(Guid::random().unwrap_or(Guid::ZERO)), Box::new(Nowhere)),
+            None => {
+                let uuid = uuid.map_or_else(Guid::random, Ok)?;
+                (Variables::new(Store::new(Guid::random()?), Box::new(Nowhere)), uuid)
+            }
         };
-        Ok(Firmware { variables: Arc::new(Mutex::new(variables)), watchdog_reset: false })
+        Ok(Firmware { variables: Arc::new(Mutex::new(variables)), uuid, watchdog_reset: false })
+    }
+
+    /// The machine's UUID.
+    #[must_use]
+    pub fn uuid(&self) -> Guid {
+        self.uuid
     }
 
     /// A watchdog ends the machine: the next one's guest learns of it.
@@ -215,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_changed_generation_is_written_and_told_by_the_sci() {
-        let platform = Platform::new(&mut Firmware::open(None).unwrap());
+        let platform = Platform::new(&mut Firmware::open(None, None).unwrap());
         platform.ports.write(0x40e, &[1, 0]);
         platform.devices.change_generation().unwrap();
         assert!(!platform.sci.0.load(Ordering::Relaxed), "the guest has no place for it yet");
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_watchdog_that_rang_ends_the_machine_and_the_next_one_tells_it() {
-        let mut firmware = Firmware::open(None).unwrap();
+        let mut firmware = Firmware::open(None, None).unwrap();
         let platform = Platform::new(&mut firmware);
         let [_, (whose, _)] = platform.devices.timers();
         assert_eq!(whose, WatchdogOf::System);

@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use devices::firmware::nvram::protocol::Attributes;
 use devices::firmware::nvram::{NvramError, NvramFile, VariableId, Variables};
 use devices::firmware::protocol::EfiStatus;
+use devices::guid::Guid;
 use thiserror::Error;
 
 use self::show::{List, Row};
@@ -57,7 +58,15 @@ enum Command {
         #[arg(long, value_name = "LIST", conflicts_with = "delete")]
         attributes: Option<AttributeList>,
     },
-    /// Forget all variables; a file that is not there is made
+    /// The machine's UUID, by which its guest and licences know it
+    Uuid {
+        #[command(flatten)]
+        file: NvramPath,
+        /// Give the machine this one
+        #[arg(value_name = "UUID")]
+        new: Option<Guid>,
+    },
+    /// Forget all variables; the machine's UUID stays. A file that is not there is made
     Reset {
         #[command(flatten)]
         file: NvramPath,
@@ -112,6 +121,11 @@ pub enum NvramCommandError {
     /// The file of variables.
     #[error(transparent)]
     File(#[from] NvramError),
+    /// The file is none of a machine that has run.
+    #[error(
+        "The machine of {} has no UUID yet: it gets one when it runs, or with: busman nvram uuid --file {} UUID", .0.display(), .0.display()
+    )]
+    NoUuid(PathBuf),
     /// No such variable.
     #[error("There is no variable {0}; see busman nvram list")]
     NotFound(VariableId),
@@ -172,6 +186,15 @@ impl Nvram {
             Command::Get { file, name, form } => get(&file.path, &name.0, form, out),
             Command::Set { file, name, value, attributes } => {
                 set(&file.path, &name.0, value, attributes.as_ref().map(|list| list.0))
+            }
+            Command::Uuid { file, new: None } => match NvramFile::read(&file.path)?.machine {
+                Some(uuid) => Ok(writeln!(out, "{uuid}")?),
+                None => Err(NvramCommandError::NoUuid(file.path.clone())),
+            },
+            Command::Uuid { file, new } => {
+                let (mut file, mut store) = NvramFile::open(&file.path)?;
+                file.identify(&mut store, *new)?;
+                Ok(())
             }
             Command::Reset { file, force } => Ok(NvramFile::reset(&file.path, *force)?),
         }

@@ -83,6 +83,18 @@ fn variables_are_set_shown_and_deleted() {
 }
 
 #[test]
+fn a_machine_has_the_uuid_that_it_was_given() {
+    const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+    let desk = Desk::new();
+    let error = desk.line("uuid --file @").unwrap_err();
+    assert!(error.starts_with("The machine of ") && error.contains("has no UUID yet"), "{error}");
+    assert_eq!(desk.line(&format!("uuid --file @ {UUID}")).unwrap(), "");
+    desk.line("reset --file @").unwrap();
+    assert_eq!(desk.line("uuid --file @").unwrap(), format!("{UUID}\n"));
+    assert!(desk.line("uuid --file @ 0011").unwrap_err().contains("\"0011\" is no GUID"));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_sentence() {
     let desk = Desk::new();
     let too_large = desk.0.as_path().join("large");

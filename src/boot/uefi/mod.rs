@@ -32,9 +32,9 @@ const _: () = assert!(IMAGE_SIZE as u64 == firmware::IMAGE.end - firmware::IMAGE
 pub struct FirmwareSource {
     /// MSVM.fd.
     pub image: PathBuf,
-    /// The machine's UUID.
+    /// The machine's UUID; the file of its variables may know it.
     #[serde(serialize_with = "guid_as_text")]
-    pub uuid: Guid,
+    pub uuid: Option<Guid>,
     /// Where its console is.
     pub console: Console,
     /// With nothing to boot it shows its front page, and otherwise powers off.
@@ -73,7 +73,8 @@ pub fn load(ram: &GuestRam, source: &FirmwareSource, machine: &Machine) -> Resul
     let image = read(&source.image)?;
     let entry = image::entry(&image)
         .map_err(|error| BootError::NotFirmware { path: source.image.clone(), source: error })?;
-    let blob = describe(source, machine, &entropy().map_err(BootError::NoEntropy)?);
+    let uuid = source.uuid.ok_or(BootError::NoUuid)?;
+    let blob = describe(source, uuid, machine, &entropy().map_err(BootError::NoEntropy)?);
     ram.write_slice(&image, GuestAddress(firmware::IMAGE.start))?;
     ram.write_slice(&blob, GuestAddress(firmware::CONFIG))?;
     let entry = Entry::Firmware { rip: firmware::IMAGE.start + entry as u64 };
@@ -96,12 +97,12 @@ fn read(path: &Path) -> Result<Vec<u8>, BootError> {
 }
 
 /// The config blob of a machine.
-fn describe(source: &FirmwareSource, machine: &Machine, entropy: &[u8; ENTROPY]) -> Vec<u8> {
+fn describe(source: &FirmwareSource, uuid: Guid, machine: &Machine, entropy: &[u8; ENTROPY]) -> Vec<u8> {
     ConfigBlob::new()
         .image_size(IMAGE_SIZE as u64)
         .memory_map(&memory_map(machine.memory))
         .entropy(entropy)
-        .uuid(source.uuid)
+        .uuid(uuid)
         .flags(flags(source))
         .processors(machine.cpus)
         .mmio(layout::LOW_GAP..layout::HIGH_RAM, layout::high_mmio(machine.memory))
@@ -128,8 +129,8 @@ fn memory_map(memory: u64) -> Vec<Range<u64>> {
     ranges.into_iter().filter(|range| !range.is_empty()).collect()
 }
 
-fn guid_as_text<S: Serializer>(guid: &Guid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(guid)
+fn guid_as_text<S: Serializer>(guid: &Option<Guid>, serializer: S) -> Result<S::Ok, S::Error> {
+    guid.map(|guid| guid.to_string()).serialize(serializer)
 }
 
 fn entropy() -> io::Result<[u8; ENTROPY]> {

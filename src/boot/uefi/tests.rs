@@ -9,7 +9,7 @@ const UUID: Guid = Guid::parse("00112233-4455-6677-8899-aabbccddeeff");
 fn source(image: &Path) -> FirmwareSource {
     FirmwareSource {
         image: image.to_owned(),
-        uuid: UUID,
+        uuid: Some(UUID),
         console: Console::Com1,
         front_page: true,
         watchdog: false,
@@ -39,7 +39,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 fn every_machine_is_told_all_that_the_firmware_requires() {
     for memory in [64 << 20, 1 << 30, layout::LOW_GAP, 6 << 30, 200 << 30] {
         let machine = Machine { cpus: 3, memory };
-        let found = structures(&describe(&source(Path::new("x")), &machine, &[1; ENTROPY]));
+        let found = structures(&describe(&source(Path::new("x")), UUID, &machine, &[1; ENTROPY]));
         let kinds: Vec<u32> = found.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, [0x00, 0x01, 0x03, 0x04, 0x05, 0x12, 0x13, 0x14, 0x18]);
         let body = |kind| found.iter().find(|(found, _)| *found == kind).unwrap().1.as_slice();

@@ -37,15 +37,14 @@ fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result
     let image = firmware::image()?;
     let image = image.to_str().context("a path that is no text")?;
     let cpus = cpus.to_string();
-    let machine =
-        ["--firmware", image, "--cpus", &cpus, "--memory", memory, "--uuid", UUID, "--devices", DEVICES];
+    let machine = ["--firmware", image, "--cpus", &cpus, "--memory", memory, "--devices", DEVICES];
     let mut vm = lab.start_busman(&[&machine[..], more].concat())?;
     vm.expect("lab: ready")?;
     Ok(vm)
 }
 
 fn starts(lab: &mut Lab, cpus: u32, memory: &str, ram: &[&str]) -> Result<()> {
-    let vm = start(lab, cpus, memory, &[])?;
+    let vm = start(lab, cpus, memory, &["--uuid", UUID])?;
     vm.tell("poweroff")?;
     let outcome = vm.finish_well()?;
     check(&outcome, cpus, ram)?;
@@ -100,13 +99,16 @@ fn keeps_variables(lab: &mut Lab) -> Result<()> {
     let nvram = lab.logs().join("platform.nvram");
     let _ = std::fs::remove_file(&nvram);
     let nvram = nvram.to_str().context("a path that is no text")?;
+    let mut uuids = Vec::new();
     for boots in ["1", "2"] {
         let vm = start(lab, 1, "512M", &["--nvram", nvram])?;
         vm.tell("poweroff")?;
         let outcome = vm.finish_well()?;
         let found = outcome.value("boots")?;
         ensure!(found == boots, "the firmware's variable counts {found} at start {boots}");
+        uuids.push(outcome.value("uuid")?.to_owned());
     }
+    ensure!(uuids.windows(2).all(|pair| pair[0] == pair[1]), "the UUIDs are {uuids:?}");
     Ok(())
 }
 
