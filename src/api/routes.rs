@@ -3,10 +3,11 @@
 //! `resources/openapi.json` describes the same for users; a test holds the two together.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use devices::ic::kvp::Pair;
+use devices::ic::kvp::{IpInfo, Network, Pair};
 use devices::ic::requests::GuestError;
 use serde::Deserialize;
 use serde::de::Error;
@@ -92,14 +93,18 @@ pub(super) const ROUTES: [Route; 36] = [
         Ok(Command::Guest(GuestCommand::Unset(call.parsed()?, key)))
     }),
     command("GET", "/api/v1/vm/guest/addresses", |call| call.guest(GuestCommand::Addresses)),
+    command("PUT", "/api/v1/vm/guest/addresses", |call| {
+        let NewAddresses { adapter, dhcp, addresses, gateways, dns } = call.body()?;
+        let adapter = adapter.parse().map_err(serde_json::Error::custom)?;
+        Ok(Command::Guest(GuestCommand::SetAddresses(adapter, IpInfo { dhcp, addresses, gateways, dns })))
+    }),
     command("GET", "/api/v1/vm/guest/adapters/{name}", |call| {
         call.guest(GuestCommand::Adapter(call.name.to_owned()))
     }),
-    command("PUT", "/api/v1/vm/guest/adapters/{name}", |call| {
-        Ok(Command::Guest(GuestCommand::SetAdapter(call.name.to_owned(), call.body()?)))
-    }),
     command("GET", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Check)),
-    command("PUT", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Freeze)),
+    command("PUT", "/api/v1/vm/guest/freeze", |call| {
+        Ok(Command::Guest(GuestCommand::Freeze(call.options()?)))
+    }),
     command("DELETE", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Thaw)),
     command("GET", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CopyStatus)),
     command("PUT", "/api/v1/vm/guest/copy", |call| Ok(Command::Guest(GuestCommand::Copy(call.body()?)))),
@@ -148,6 +153,22 @@ struct Key {
 struct NewPair {
     key: String,
     value: String,
+}
+
+/// The body of requests that set a network adapter's addresses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewAddresses {
+    /// GUID of the adapter's instance on the bus.
+    adapter: String,
+    #[serde(default)]
+    dhcp: bool,
+    #[serde(default)]
+    addresses: Vec<Network>,
+    #[serde(default)]
+    gateways: Vec<IpAddr>,
+    #[serde(default)]
+    dns: Vec<IpAddr>,
 }
 
 /// The body of requests that take a disc out of a drive.

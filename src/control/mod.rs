@@ -22,7 +22,7 @@ use thiserror::Error;
 pub use self::answer::{Answer, DeviceRow, Status};
 pub(crate) use self::channel::QUEUE;
 pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
-pub use self::guest::{Addresses, CopyOptions, GuestCommand};
+pub use self::guest::{Addresses, CopyOptions, FreezeOptions, GuestCommand};
 pub use self::refusal::Refusal;
 use crate::disks::{OptionError, Place, PlaceError, Unit};
 use crate::display::{Chord, KeyError, PointerError, PointerEvent};

@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +12,15 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use devices::guid::{Guid, GuidError};
 use devices::ic::fcopy::{CopyState, CopyStatus};
-use devices::ic::kvp::{IpInfo, Network, Pool};
+use devices::ic::kvp::{Network, Pool};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::client::{Answer, Client};
 use super::{CtlError, Request, VM, absolute, print, segment, understand};
-use crate::control::CopyOptions;
+use crate::control::{CopyOptions, FreezeOptions};
 
 /// How long an answer may take: longer than the machine gives any guest.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -82,7 +84,11 @@ enum Command {
     /// Whether the guest can freeze its file systems
     Check,
     /// Have the guest write all that it has in memory, and hold its writes until it is thawed
-    Freeze,
+    Freeze {
+        /// Thaw it after so many seconds if nobody has done it
+        #[arg(long = "for", value_name = "SECONDS", default_value_t = FreezeOptions::default().seconds)]
+        seconds: NonZeroU32,
+    },
     /// Let the guest's writes go on
     Thaw,
     /// Copy a file into the guest, and wait until it is there; Ctrl-C cancels the copy
@@ -106,8 +112,9 @@ enum Command {
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 struct SetIp {
-    /// The adapter's hardware address, for instance 00:15:5D:00:00:01
-    adapter: String,
+    /// The GUID of the adapter's device; Linux has it in /sys/class/net/NAME/device/device_id
+    #[arg(value_parser = adapter)]
+    adapter: Guid,
     /// Its addresses with the lengths of their prefixes, for instance 10.0.0.2/24
     #[arg(value_name = "ADDRESS/PREFIX", required_unless_present = "dhcp", conflicts_with = "dhcp")]
     addresses: Vec<Network>,
@@ -123,10 +130,17 @@ struct SetIp {
 }
 
 impl SetIp {
-    fn info(&self) -> IpInfo {
-        let SetIp { addresses, dhcp, gateways, dns, .. } = self.clone();
-        IpInfo { dhcp, addresses, gateways, dns }
+    fn body(&self) -> String {
+        let SetIp { adapter, addresses, dhcp, gateways, dns } = self;
+        let adapter = adapter.to_string();
+        json!({"adapter": adapter, "dhcp": dhcp, "addresses": addresses, "gateways": gateways, "dns": dns})
+            .to_string()
     }
+}
+
+/// A GUID, perhaps in the braces in which Linux has it.
+fn adapter(text: &str) -> Result<Guid, GuidError> {
+    text.trim().trim_start_matches('{').trim_end_matches('}').parse()
 }
 
 impl Command {
@@ -142,12 +156,11 @@ impl Command {
             Command::Unset { key, pool } => ("DELETE", values(pool), Some(json!({"key": key}).to_string())),
             Command::Ip { adapter: None } => ("GET", at("addresses"), None),
             Command::Ip { adapter: Some(name) } => ("GET", at(&format!("adapters/{}", segment(name))), None),
-            Command::SetIp(set) => {
-                let path = at(&format!("adapters/{}", segment(&set.adapter)));
-                ("PUT", path, Some(json!(set.info()).to_string()))
-            }
+            Command::SetIp(set) => ("PUT", at("addresses"), Some(set.body())),
             Command::Check => ("GET", at("freeze"), None),
-            Command::Freeze => ("PUT", at("freeze"), None),
+            Command::Freeze { seconds } => {
+                ("PUT", at("freeze"), Some(json!(FreezeOptions { seconds: *seconds }).to_string()))
+            }
             Command::Thaw => ("DELETE", at("freeze"), None),
             Command::Copy { from, to, overwrite, create_path } => {
                 let (from, to) = (absolute(from), to.clone());
@@ -235,7 +248,7 @@ mod tests {
     use crate::api::tests::Fixture;
     use crate::control::{Command as Asked, GuestCommand, Refusal};
     use clap::Parser;
-    use devices::ic::kvp::Pair;
+    use devices::ic::kvp::{IpInfo, Pair};
 
     #[derive(Parser)]
     struct Cli {
@@ -253,6 +266,7 @@ mod tests {
         let api = Fixture::new();
         let copy = CopyOptions { from: "/a".into(), to: "/b".into(), overwrite: true, create_path: true };
         let pair = Pair { key: "k".into(), value: "v".into() };
+        let adapter = "f8615163-df3e-46c5-913f-f2d2f965ed0e".parse().unwrap();
         let by_dhcp = IpInfo { dhcp: true, ..IpInfo::default() };
         let by_hand = IpInfo {
             dhcp: false,
@@ -268,13 +282,17 @@ mod tests {
             ("unset k", GuestCommand::Unset(Pool::External, "k".into())),
             ("ip", GuestCommand::Addresses),
             ("ip 00:15:5d:00:00:01", GuestCommand::Adapter("00:15:5d:00:00:01".into())),
-            ("set-ip 0:1 --dhcp", GuestCommand::SetAdapter("0:1".into(), by_dhcp)),
             (
-                "set-ip 0:1 10.0.0.2/24 fd00::2/64 --gateway 10.0.0.1 --dns 9.9.9.9 --dns fd00::1",
-                GuestCommand::SetAdapter("0:1".into(), by_hand),
+                "set-ip {f8615163-df3e-46c5-913f-f2d2f965ed0e} --dhcp",
+                GuestCommand::SetAddresses(adapter, by_dhcp),
+            ),
+            (
+                "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2/24 fd00::2/64 --gateway 10.0.0.1 --dns 9.9.9.9 --dns fd00::1",
+                GuestCommand::SetAddresses(adapter, by_hand),
             ),
             ("check", GuestCommand::Check),
-            ("freeze", GuestCommand::Freeze),
+            ("freeze", GuestCommand::Freeze(FreezeOptions::default())),
+            ("freeze --for 5", GuestCommand::Freeze(FreezeOptions { seconds: NonZeroU32::new(5).unwrap() })),
             ("thaw", GuestCommand::Thaw),
             ("copy-status", GuestCommand::CopyStatus),
             ("copy-cancel", GuestCommand::CancelCopy),
@@ -289,10 +307,12 @@ mod tests {
             "copy /a",
             "set k",
             "freeze now",
-            "set-ip 0:1",
-            "set-ip 0:1 10.0.0.2",
-            "set-ip 0:1 10.0.0.2/24 --dhcp",
-            "set-ip 0:1 --dhcp --dns 9.9.9.9",
+            "freeze --for 0",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2/24 --dhcp",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e --dhcp --dns 9.9.9.9",
+            "set-ip 00:15:5d:00:00:01 --dhcp",
         ] {
             assert!(guest(&api, line).is_err(), "{line}");
         }

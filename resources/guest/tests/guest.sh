@@ -23,6 +23,14 @@ task_adapter() {
     ip link set dev dummy0 address "$1" && ip addr add "$2" dev dummy0 && ip link set dev dummy0 up
 }
 
+# bus_adapter GUID: the adapter looks like a device of the bus, as far as hv_kvp_daemon looks.
+task_bus_adapter() {
+    address=$(cat /sys/class/net/dummy0/address)
+    mount -t tmpfs none /sys/class/net
+    mkdir -p /sys/class/net/dummy0/device
+    echo "$address" >/sys/class/net/dummy0/address
+    echo "{$1}" >/sys/class/net/dummy0/device/device_id
+}
 # set_ip_script: what hv_kvp_daemon runs to set an adapter up; here it writes down what it is given.
 task_set_ip_script() {
     mkdir -p /usr/libexec/hypervkvpd

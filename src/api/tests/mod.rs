@@ -5,6 +5,7 @@ mod openapi;
 mod schema;
 
 use std::io::{Read, Write};
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
@@ -22,7 +23,8 @@ use vmm_sys_util::tempdir::TempDir;
 use super::{Limits, Server, Vm};
 use crate::config::{Config, Options};
 use crate::control::{
-    Addresses, Answer, Command, DeviceRow, GuestCommand, Outcome, Refusal, Status, command_channel,
+    Addresses, Answer, Command, DeviceRow, FreezeOptions, GuestCommand, Outcome, Refusal, Status,
+    command_channel,
 };
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
 use crate::display::{DisplayRow, Picture};
@@ -224,6 +226,9 @@ fn paths_are_commands() {
     let add = || Command::Add("heartbeat".into());
     let disk = |words: &str| Command::AddDisk(Unit::Disk(words.parse().unwrap()));
     let place = Place { controller: 0, lun: 1 };
+    let freeze = |seconds| {
+        Command::Guest(GuestCommand::Freeze(FreezeOptions { seconds: NonZeroU32::new(seconds).unwrap() }))
+    };
     for (method, path, body, status, command) in [
         ("GET", "vm", "", 200, Command::State),
         ("GET", "vm/config", "", 200, Command::Config),
@@ -248,15 +253,17 @@ fn paths_are_commands() {
         ("GET", "vm/guest/values/auto", "", 200, Command::Guest(GuestCommand::Pairs(Pool::Auto))),
         (
             "PUT",
-            "vm/guest/adapters/0:1",
-            r#"{"dhcp": true}"#,
+            "vm/guest/addresses",
+            r#"{"adapter": "f8615163-df3e-46c5-913f-f2d2f965ed0e", "dhcp": true}"#,
             204,
-            Command::Guest(GuestCommand::SetAdapter(
-                "0:1".into(),
+            Command::Guest(GuestCommand::SetAddresses(
+                "f8615163-df3e-46c5-913f-f2d2f965ed0e".parse().unwrap(),
                 IpInfo { dhcp: true, ..IpInfo::default() },
             )),
         ),
         ("GET", "vm/guest/freeze", "", 204, Command::Guest(GuestCommand::Check)),
+        ("PUT", "vm/guest/freeze", "", 204, freeze(60)),
+        ("PUT", "vm/guest/freeze", r#"{"seconds": 5}"#, 204, freeze(5)),
         ("DELETE", "vm/guest/freeze", "{}", 204, Command::Guest(GuestCommand::Thaw)),
         ("DELETE", "vm/discs/0:1", r#"{"force": true}"#, 204, Command::Eject { place, force: true }),
     ] {

@@ -60,18 +60,14 @@ impl<'de> Deserialize<'de> for Network {
 
 /// What a network adapter of the guest is set to, or should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct IpInfo {
     /// Whether addresses come by DHCP.
     pub dhcp: bool,
     /// Its addresses.
-    #[serde(default)]
     pub addresses: Vec<Network>,
     /// Gateways.
-    #[serde(default)]
     pub gateways: Vec<IpAddr>,
     /// Name servers.
-    #[serde(default)]
     pub dns: Vec<IpAddr>,
 }
 

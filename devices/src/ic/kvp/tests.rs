@@ -235,7 +235,7 @@ fn addresses_go_and_come_in_the_versions_own_form() {
 fn an_adapter_is_set_by_dhcp_or_by_hand() {
     for version in [v(4, 0), v(5, 0)] {
         let (_guest, mut channel, handle) = ready(version);
-        let set = |info| ask(&handle, KvpRequest::SetIp("00:15:5D:00:00:01".into(), info));
+        let set = |info| ask(&handle, KvpRequest::SetIp("{guid}".into(), info));
         let neither = set(IpInfo::default()).recv().unwrap().unwrap_err();
         assert_eq!(neither.to_string(), "An adapter needs an address, or DHCP");
         let both = set(IpInfo { dhcp: true, ..addresses() }).recv().unwrap();

@@ -31,6 +31,8 @@ const DEAF: &str = "The guest does not listen";
 const ATTEMPTS: u32 = 100;
 /// Hardware address of the guest's adapter.
 const ADAPTER: &str = "00:15:5d:00:00:07";
+/// The adapter's instance on the bus.
+const DEVICE: &str = "f8615163-df3e-46c5-913f-f2d2f965ed0e";
 
 impl Machine<'_> {
     /// Runs `busman guest` to its end.
@@ -161,6 +163,7 @@ fn info(lab: &mut Lab) -> Result<()> {
 fn set_ip(lab: &mut Lab) -> Result<()> {
     let mut machine = start(lab, None)?;
     machine.tell(&format!("adapter {ADAPTER} 10.1.2.3/24"))?;
+    machine.tell(&format!("bus_adapter {DEVICE}"))?;
     machine.tell("set_ip_script")?;
     machine.start_daemon("kvp", &["info"])?;
     let by_hand = "10.7.7.2/24 10.7.8.2/16 fd00::2/64 --gateway 10.7.7.1 --dns 9.9.9.9";
@@ -170,14 +173,15 @@ fn set_ip(lab: &mut Lab) -> Result<()> {
         "BOOTPROTO=none",
         "IPADDR0=10.7.7.2",
         "IPADDR1=10.7.8.2",
-        "IPV6ADDR=fd00::2",
+        "IPV6ADDR=fd00:0000:0000:0000:0000:0000:0000:0002",
         "NETMASK0=255.255.255.0",
         "NETMASK1=255.255.0.0",
+        "IPV6NETMASK=/64",
         "GATEWAY=10.7.7.1",
         "DNS1=9.9.9.9",
     ];
     for (words, wanted) in [(by_hand, &lines[..]), ("--dhcp", &["DEVICE=dummy0", "BOOTPROTO=dhcp"])] {
-        let words: Vec<&str> = ["set-ip", ADAPTER].into_iter().chain(words.split(' ')).collect();
+        let words: Vec<&str> = ["set-ip", DEVICE].into_iter().chain(words.split(' ')).collect();
         machine.guest(&words)?;
         machine.vm.tell("set_ip")?;
         let given = machine.vm.expect("lab: value set_ip=")?;
@@ -186,7 +190,8 @@ fn set_ip(lab: &mut Lab) -> Result<()> {
             ensure!(given.split_whitespace().any(|word| word == *line), "{line} is missing: {given}");
         }
     }
-    machine.guest_refuses(&["set-ip", "00:15:5d:00:00:99", "--dhcp"], "status 0x80004005")?;
+    machine
+        .guest_refuses(&["set-ip", "00112233-4455-6677-8899-aabbccddeeff", "--dhcp"], "status 0x80041002")?;
     machine.end()
 }
 
@@ -235,6 +240,12 @@ fn freeze(lab: &mut Lab) -> Result<()> {
         machine.guest(&["thaw"])?;
         machine.tell(&format!("written {name}"))?;
     }
+    // Nobody thaws this one.
+    machine.guest(&["freeze", "--for", "3"])?;
+    machine.tell("write third")?;
+    machine.tell("written third")?;
+    machine.guest(&["freeze"])?;
+    machine.guest(&["thaw"])?;
     machine.end()
 }
 
