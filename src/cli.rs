@@ -57,7 +57,7 @@ const GUEST_EXAMPLES: &str = "\
 Examples:
   busman guest --socket vm.sock info
   busman guest --socket vm.sock --json ip | jq -r '.ipv4[0]'
-  busman guest --socket vm.sock set-ip 00:15:5D:00:00:01 10.0.0.2/24 --gateway 10.0.0.1
+  busman guest --socket vm.sock set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2/24 --gateway 10.0.0.1
   busman guest --socket vm.sock copy --create-path tools.tar /opt/tools/tools.tar
 
   A consistent copy of a disk while the guest runs:
@@ -208,7 +208,7 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
-             --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
+             --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --smbios serial=1 --com2 c --cpus 4 --memory 512M --hyperv -ipi,+reset \
              --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --vnc unix:v --trace t \
              --trace-packets all --trace-limit 1G --nvram n",
         );
@@ -221,6 +221,8 @@ mod tests {
             no_front_page: true,
             watchdog: true,
             uuid: "00112233-4455-6677-8899-aabbccddeeff".parse().ok(),
+            smbios: "serial=1".parse().ok(),
+            com2: Some("c".into()),
             cpus: Some(4),
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),

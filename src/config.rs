@@ -60,6 +60,9 @@ pub struct Config {
     /// The file of the firmware's variables.
     #[serde(serialize_with = "path_as_text")]
     pub nvram: Option<PathBuf>,
+    /// Where the second serial port leads.
+    #[serde(serialize_with = "path_as_text")]
+    pub com2: Option<PathBuf>,
 }
 
 impl Options {
@@ -74,6 +77,9 @@ impl Options {
         }
         if let Some(socket) = &self.api_socket {
             check_directory_of("socket", socket)?;
+        }
+        if let Some(com2) = &self.com2 {
+            check_directory_of("file for COM2", com2)?;
         }
         if let Some(vnc) = &self.vnc {
             check_vnc(vnc)?;
@@ -102,6 +108,7 @@ impl Options {
             disks: place(self.disks, self.dvds)?,
             trace,
             nvram: self.nvram.map(check_nvram).transpose()?,
+            com2: self.com2,
         })
     }
 }

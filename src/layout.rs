@@ -86,12 +86,16 @@ pub mod port {
     pub const CMOS: u16 = 0x70;
     /// First serial port.
     pub const COM1: u16 = 0x3f8;
+    /// Second serial port.
+    pub const COM2: u16 = 0x2f8;
     /// ACPI power management block.
     pub const PM: u16 = 0x400;
 }
 
 /// Interrupt lines (global system interrupts; the ISA ones are identity mapped).
 pub mod gsi {
+    /// Second serial port, edge.
+    pub const COM2: u32 = 3;
     /// First serial port, edge.
     pub const COM1: u32 = 4;
     /// What ACPI declares for VMBus; modern guests never use it.

@@ -27,6 +27,7 @@ use kvm_ioctls::VmFd;
 use thiserror::Error;
 
 pub use self::guest::GuestServices;
+pub use self::platform::SerialPort;
 use crate::boot::BootError;
 use crate::boot::acpi::AcpiError;
 use crate::config::{Config, DEVICES};
@@ -180,7 +181,7 @@ pub struct Machine {
     pub gate: Arc<Gate>,
     /// What its firmware finds of the host, if it has one.
     pub firmware: Option<FirmwareDevices>,
-    serial: Arc<Mutex<Serial>>,
+    serial: [Arc<Mutex<Serial>>; 2],
     vm: Arc<VmFd>,
     /// Bytes of RAM.
     memory: u64,
@@ -205,15 +206,15 @@ impl Debug for Machine {
 }
 
 impl Machine {
-    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With `firmware` it
-    /// has what a firmware finds of the host.
+    /// Builds the machine; nothing runs yet. What the guest writes to its serial ports goes to `outputs`. With
+    /// `firmware` it has what a firmware finds of the host.
     ///
     /// # Errors
     /// A sentence for the user: which of the things asked for cannot be had.
     pub fn build(
         config: &Config,
         events: &EventSender,
-        console: Box<dyn SerialOutput>,
+        outputs: [Box<dyn SerialOutput>; 2],
         firmware: Option<&mut Firmware>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
@@ -222,7 +223,7 @@ impl Machine {
         let start = Start::load(&ram, config, &features, partition.address_bits)?;
 
         let mut ports = PortBus::new();
-        let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
+        let Registers { serial, power } = platform::add(&mut ports, &partition, events, outputs)?;
         let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
@@ -341,7 +342,14 @@ impl Machine {
 
     /// The guest's serial console, for the terminal's input.
     pub fn serial(&self) -> MutexGuard<'_, Serial> {
-        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
+        self.port(SerialPort::Com1)
+    }
+
+    /// One of the guest's serial ports.
+    pub fn port(&self, port: SerialPort) -> MutexGuard<'_, Serial> {
+        let [com1, com2] = &self.serial;
+        let port = if port == SerialPort::Com1 { com1 } else { com2 };
+        port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Exits of each virtual processor so far.

@@ -6,6 +6,7 @@
 
 mod execute;
 mod guest;
+mod outside;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,17 +19,18 @@ use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use thiserror::Error;
 
+use self::outside::Outside;
 use crate::api::{Server, SocketError};
-use crate::config::{Boot, Config, Trace};
-use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
+use crate::config::{Config, Trace};
+use crate::control::{Command, Outcome, Reply, command_channel};
 use crate::disks::DiskRow;
 use crate::display::Display;
 use crate::events::{EventReceiver, MachineEvent, event_channel};
-use crate::host::{Console, Signals, Terminal};
+use crate::host::Signals;
 use crate::hv::crash::CrashReport;
 use crate::hv::pause::RunState;
-use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
-use crate::machine::{Machine, MachineError};
+use crate::machine::firmware::{FirmwareDevices, WatchdogOf};
+use crate::machine::{Machine, MachineError, SerialPort};
 use crate::report::{Counters, End, Report};
 use crate::vnc::{self, Desk, VncError};
 
@@ -53,6 +55,15 @@ pub enum VmmError {
     /// Signals, terminal, descriptors.
     #[error("The host refuses")]
     Host(#[from] io::Error),
+    /// What the second serial port leads to.
+    #[error("Cannot write what the guest sends to COM2 to {path}")]
+    Com2 {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The trace.
     #[error("Cannot write the trace to {path}")]
     Trace {
@@ -88,16 +99,12 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let vnc = config.vnc.as_ref();
     let _viewers = vnc.map(|options| vnc::Server::start(options, Arc::clone(&desk))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
-    let mut config = config.clone();
-    let firmware = open_firmware(&mut config)?;
-    let console = Console::open()?;
-    let terminal = Terminal::open()?;
-    let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
+    let mut outside = Outside::open(config.clone(), signals, commands, desk)?;
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
-        let console = Box::new(outside.console.writer());
-        let mut machine = Machine::build(&outside.config, &sender, console, outside.firmware.as_mut())?;
+        let outputs = outside.serial_outputs();
+        let mut machine = Machine::build(&outside.config, &sender, outputs, outside.firmware.as_mut())?;
         if let Some(trace) = &trace {
             let first = outside.resets == 0;
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
@@ -128,14 +135,6 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         }
         return Ok(end);
     }
-}
-
-/// What the machine's firmware finds of the host, if it has firmware; the configuration learns the machine's UUID.
-fn open_firmware(config: &mut Config) -> Result<Option<Firmware>, MachineError> {
-    let Boot::Firmware(source) = &mut config.boot else { return Ok(None) };
-    let firmware = Firmware::open(config.nvram.as_deref(), source.uuid)?;
-    source.uuid = Some(firmware.uuid());
-    Ok(Some(firmware))
 }
 
 fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {
@@ -181,22 +180,7 @@ mod token {
     pub const CONSOLE: u32 = 7;
     pub const FIRMWARE_WATCHDOG: u32 = 8;
     pub const SYSTEM_WATCHDOG: u32 = 9;
-}
-
-/// What outlives a machine: its configuration, and the ways in which users reach it.
-struct Outside {
-    config: Config,
-    signals: Signals,
-    /// What it has left is written while the terminal is raw, as all before.
-    console: Console,
-    terminal: Terminal,
-    commands: CommandReceiver,
-    /// The variables of its firmware, if it has one.
-    firmware: Option<Firmware>,
-    /// Where VNC viewers find the machine that there is now.
-    desk: Arc<Desk>,
-    /// Lives of the machine before this one.
-    resets: u64,
+    pub const COM2: u32 = 10;
 }
 
 struct ControlLoop<'a> {
@@ -344,6 +328,10 @@ impl MutEventSubscriber for ControlLoop<'_> {
                 let _ = self.outside.console.drained().read();
                 self.machine.serial().resume();
             }
+            token::COM2 => {
+                let _ = self.outside.com2.as_ref().map(|com2| com2.drained().read());
+                self.machine.port(SerialPort::Com2).resume();
+            }
             _ => {
                 let _ = self.machine.serial().drained().read();
                 watch(ops, self.outside.terminal.as_raw_fd(), token::TERMINAL);
@@ -364,6 +352,9 @@ impl MutEventSubscriber for ControlLoop<'_> {
             (self.outside.console.drained().as_raw_fd(), token::CONSOLE),
         ] {
             watch(ops, fd, token);
+        }
+        if let Some(com2) = &self.outside.com2 {
+            watch(ops, com2.drained().as_raw_fd(), token::COM2);
         }
         for (whose, fd) in self.machine.firmware.iter().flat_map(FirmwareDevices::timers) {
             let firmware = whose == WatchdogOf::Firmware;

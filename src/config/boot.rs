@@ -52,6 +52,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
         no_front_page,
         watchdog,
         uuid,
+        smbios,
         nvram,
         ..
     } = options;
@@ -66,6 +67,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
                     ("no-front-page", *no_front_page),
                     ("watchdog", *watchdog),
                     ("uuid", uuid.is_some()),
+                    ("smbios", smbios.is_some()),
                     ("nvram", nvram.is_some()),
                 ],
             )?;
@@ -82,6 +84,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
             Ok(Boot::Firmware(FirmwareSource {
                 image: image.clone(),
                 uuid: uuid.map(|Uuid(uuid)| uuid),
+                smbios: smbios.clone().unwrap_or_default(),
                 console: firmware_console.unwrap_or_default(),
                 front_page: !no_front_page,
                 watchdog: *watchdog,
@@ -156,18 +159,19 @@ mod tests {
         let (directory, _) = machine();
         let file = directory.as_path().join("vm.toml");
         let text = format!(
-            "firmware = 'MSVM.fd'\nfirmware-console = 'screen'\nno-front-page = true\nwatchdog = true\nuuid = '{UUID}'"
+            "firmware = 'MSVM.fd'\nfirmware-console = 'screen'\nno-front-page = true\nwatchdog = true\nuuid = '{UUID}'\nsmbios = {{ serial = 'S-1, left' }}"
         );
         fs::write(&file, text).unwrap();
         let config = Options::from_file(&file).unwrap().check().unwrap();
         let json = serde_json::to_value(&config).unwrap();
         let image = directory.as_path().join("MSVM.fd");
-        let wanted = serde_json::json!({"image": image, "uuid": UUID, "console": "screen", "front_page": false, "watchdog": true});
+        let wanted = serde_json::json!({"image": image, "uuid": UUID, "smbios": {"serial": "S-1, left"}, "console": "screen", "front_page": false, "watchdog": true});
         assert_eq!(json["firmware"], wanted);
         assert_eq!([&json["kernel"], &json["initrd"], &json["cmdline"]], [&serde_json::Value::Null; 3]);
         let wanted = FirmwareSource {
             image,
             uuid: UUID.parse().ok(),
+            smbios: "serial=S-1,, left".parse().unwrap(),
             console: Console::Screen,
             front_page: false,
             watchdog: true,
@@ -198,6 +202,7 @@ mod tests {
             ("no-front-page", |o| o.no_front_page = true),
             ("watchdog", |o| o.watchdog = true),
             ("uuid", |o| o.uuid = UUID.parse().ok()),
+            ("smbios", |o| o.smbios = "serial=1".parse().ok()),
             ("nvram", |o| o.nvram = Some("n".into())),
         ] {
             let text = fail(&|o| {

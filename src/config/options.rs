@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{ConfigError, Uuid};
 use crate::boot::uefi::Console;
+use crate::boot::uefi::smbios::Smbios;
 use crate::disks::{DiskOptions, DvdOptions};
 use crate::display::DisplaySize;
 use crate::size::{FileSize, MemorySize};
@@ -29,7 +30,7 @@ pub struct Options {
     /// UEFI firmware to boot instead of a kernel: mu_msvm's MSVM.fd
     #[arg(long, value_name = "FILE", help_heading = "Firmware")]
     pub firmware: Option<PathBuf>,
-    /// Where the firmware's console is: com1 (this terminal), screen, or none [default: com1]
+    /// Where the firmware's console is: com1 (this terminal), com2, screen, or none [default: com1]
     #[arg(long, value_name = "PLACE", help_heading = "Firmware", hide_possible_values = true)]
     pub firmware_console: Option<Console>,
     /// With nothing to boot, the firmware powers off instead of showing its front page
@@ -44,6 +45,12 @@ pub struct Options {
     /// File of the firmware's variables, made if there is none [default: they are lost at the end]
     #[arg(long, value_name = "FILE.nvram", help_heading = "Firmware")]
     pub nvram: Option<PathBuf>,
+    /// What the guest finds in SMBIOS: serial=TEXT, asset-tag, board-serial, chassis-serial, sku, family, manufacturer, product, version, separated by commas [default: the firmware's own]
+    #[arg(long, value_name = "LIST", help_heading = "Firmware")]
+    pub smbios: Option<Smbios>,
+    /// File to whose end goes what the guest sends to its second serial port [default: nowhere]
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub com2: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub cpus: Option<u32>,
@@ -104,8 +111,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, .. } = &mut options;
-        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram].into_iter().flatten() {
+        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, com2, .. } = &mut options;
+        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram, com2].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         if let Some(vnc) = &mut options.vnc {
@@ -133,6 +140,8 @@ impl Options {
             no_front_page: self.no_front_page || other.no_front_page,
             watchdog: self.watchdog || other.watchdog,
             uuid: self.uuid.or(other.uuid),
+            smbios: self.smbios.or(other.smbios),
+            com2: self.com2.or(other.com2),
             cpus: self.cpus.or(other.cpus),
             memory: self.memory.or(other.memory),
             hyperv: self.hyperv.or(other.hyperv),

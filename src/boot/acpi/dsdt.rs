@@ -21,7 +21,8 @@ pub(super) fn build(machine: &Machine) -> Raw {
     let mut devices = Vec::new();
     processors(machine.cpus, &mut devices);
     module_device(machine.memory, &mut devices);
-    serial_port(&mut devices);
+    serial_port("COM1", 1, port::COM1, gsi::COM1, &mut devices);
+    serial_port("COM2", 2, port::COM2, gsi::COM2, &mut devices);
     cmos_clock(&mut devices);
     aml.append(&mut Scope::raw("\\_SB_".into(), devices));
 
@@ -103,16 +104,13 @@ impl Aml for VmbusDevice {
     }
 }
 
-fn serial_port(aml: &mut Vec<u8>) {
+fn serial_port(name: &str, uid: u8, port: u16, gsi: u32, aml: &mut Vec<u8>) {
     Device::new(
-        "COM1".into(),
+        name.into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0501")),
-            &Name::new("_UID".into(), &1u8),
-            &Name::new(
-                "_CRS".into(),
-                &ResourceTemplate::new(vec![&IO::new(port::COM1, port::COM1, 1, 8), &Irq(gsi::COM1)]),
-            ),
+            &Name::new("_UID".into(), &uid),
+            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&IO::new(port, port, 1, 8), &Irq(gsi)])),
         ],
     )
     .to_aml_bytes(aml);

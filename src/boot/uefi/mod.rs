@@ -7,6 +7,7 @@
 pub mod config;
 pub mod image;
 pub mod protocol;
+pub mod smbios;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,6 +25,7 @@ use crate::layout::{self, firmware};
 use config::{ConfigBlob, ENTROPY};
 use image::IMAGE_SIZE;
 use protocol::Flags;
+use smbios::Smbios;
 
 const _: () = assert!(IMAGE_SIZE as u64 == firmware::IMAGE.end - firmware::IMAGE.start);
 
@@ -35,6 +37,8 @@ pub struct FirmwareSource {
     /// The machine's UUID; the file of its variables may know it.
     #[serde(serialize_with = "guid_as_text")]
     pub uuid: Option<Guid>,
+    /// What else the guest finds in SMBIOS.
+    pub smbios: Smbios,
     /// Where its console is.
     pub console: Console,
     /// With nothing to boot it shows its front page, and otherwise powers off.
@@ -50,6 +54,8 @@ pub enum Console {
     /// The first serial port.
     #[default]
     Com1,
+    /// The second serial port.
+    Com2,
     /// The synthetic display and keyboard.
     Screen,
     /// Nowhere.
@@ -98,7 +104,7 @@ fn read(path: &Path) -> Result<Vec<u8>, BootError> {
 
 /// The config blob of a machine.
 fn describe(source: &FirmwareSource, uuid: Guid, machine: &Machine, entropy: &[u8; ENTROPY]) -> Vec<u8> {
-    ConfigBlob::new()
+    let blob = ConfigBlob::new()
         .image_size(IMAGE_SIZE as u64)
         .memory_map(&memory_map(machine.memory))
         .entropy(entropy)
@@ -106,14 +112,15 @@ fn describe(source: &FirmwareSource, uuid: Guid, machine: &Machine, entropy: &[u
         .flags(flags(source))
         .processors(machine.cpus)
         .mmio(layout::LOW_GAP..layout::HIGH_RAM, layout::high_mmio(machine.memory))
-        .madt(&acpi::madt_table(machine.cpus))
-        .finish()
+        .madt(&acpi::madt_table(machine.cpus));
+    source.smbios.strings().fold(blob, |blob, (kind, text)| blob.text(kind, text)).finish()
 }
 
 fn flags(source: &FirmwareSource) -> Flags {
     let machine = Flags::SERIAL_CONTROLLERS | Flags::MEMORY_PROTECTION | Flags::MTRRS_INITIALIZED;
     let console = match source.console {
         Console::Com1 => Flags::CONSOLE_COM1,
+        Console::Com2 => Flags::CONSOLE_COM2,
         Console::Screen => Flags::empty(),
         Console::None => Flags::CONSOLE_NONE,
     };

@@ -10,6 +10,7 @@ fn source(image: &Path) -> FirmwareSource {
     FirmwareSource {
         image: image.to_owned(),
         uuid: Some(UUID),
+        smbios: Smbios::default(),
         console: Console::Com1,
         front_page: true,
         watchdog: false,
@@ -59,6 +60,24 @@ fn every_machine_is_told_all_that_the_firmware_requires() {
         assert_eq!(&body(0x18)[..4], b"APIC");
         assert_eq!(u64_at(body(0x12), 0), 0x1020_0081);
     }
+}
+
+#[test]
+fn what_the_user_says_of_the_machine_is_told_and_nothing_else() {
+    let smbios = "serial=S1,asset-tag=A2,product=Rack machine".parse().unwrap();
+    let source = FirmwareSource { smbios, ..source(Path::new("x")) };
+    let machine = Machine { cpus: 1, memory: 1 << 30 };
+    let found = structures(&describe(&source, UUID, &machine, &[1; ENTROPY]));
+    let texts: Vec<_> = found.iter().filter(|(kind, _)| matches!(kind, 0x06..=0x11 | 0x1a..=0x1f)).collect();
+    let text = |text: &str| text.as_bytes().to_vec();
+    assert_eq!(
+        texts,
+        [
+            &(0x06, text("S1\0\0\0\0\0\0")),
+            &(0x09, text("A2\0\0\0\0\0\0")),
+            &(0x1b, text("Rack machine\0\0\0\0"))
+        ]
+    );
 }
 
 #[test]
