@@ -283,6 +283,24 @@ fn an_authenticated_variable_cannot_be_had_without_its_signature() {
 }
 
 #[test]
+fn an_append_without_access_makes_no_key_out_of_nothing() {
+    let (mut variables, dbx) = (owned(), image("dbx"));
+    for attributes in [APPEND, APPEND | 1] {
+        assert_eq!(variables.set(&dbx, attributes, &hash(1)), Err(EfiStatus::NotFound), "{attributes:#x}");
+    }
+    let attributes = APPEND | 0x21;
+    let write = signed(KEK, &dbx, attributes, 1, &hash(1));
+    assert_eq!(variables.set(&dbx, attributes, &write), Err(EfiStatus::NotFound));
+    assert_eq!(variables.get(&dbx), Err(EfiStatus::NotFound));
+    // Nor does it take away what is there.
+    variables.set(&dbx, AUTH, &signed(KEK, &dbx, AUTH, 1, &hash(1))).unwrap();
+    assert!(variables.set(&dbx, APPEND | 1, &hash(2)).is_err());
+    assert_eq!(variables.get(&dbx).unwrap().data, hash(1));
+    let plain = global("Plain");
+    assert_eq!(variables.set(&plain, APPEND | 1, b"x"), Err(EfiStatus::NotFound));
+}
+
+#[test]
 fn a_private_variable_is_its_first_signers() {
     let private = VariableId::new(Guid::ZERO, "Private").unwrap();
     // Setup mode or not, platform key or not.

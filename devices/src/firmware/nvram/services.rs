@@ -336,9 +336,12 @@ fn check_attributes(bits: u32) -> Result<Attributes, EfiStatus> {
 }
 
 fn change(attributes: Attributes, data: &[u8]) -> Change {
-    if attributes.contains(Attributes::APPEND) {
+    if !attributes.intersects(Attributes::ACCESS) {
+        // An append as well: what nobody may read must not come to be, least of all unsigned.
+        Change::Delete
+    } else if attributes.contains(Attributes::APPEND) {
         Change::Append
-    } else if data.is_empty() || !attributes.intersects(Attributes::ACCESS) {
+    } else if data.is_empty() {
         Change::Delete
     } else {
         Change::Set
