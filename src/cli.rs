@@ -105,6 +105,10 @@ Examples:
   Boot the third entry first; bytes are in hexadecimal digits:
     busman nvram set --file vm.nvram BootOrder --hex '02 00 00 00 01 00'
 
+  Secure Boot's keys, from a template of OpenVMM's, or each from a signed file:
+    busman nvram secure-boot --file vm.nvram MicrosoftWindows_Template.json
+    busman nvram set --file vm.nvram PK --auth PK.auth
+
   Put a machine into setup mode, without its platform key:
     busman nvram set --file vm.nvram PK --delete
 
