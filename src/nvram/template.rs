@@ -104,8 +104,11 @@ enum Signature {
     Sha256(Vec<String>),
 }
 
-/// The variables of a template, in the order in which to set them; one without data is to go.
-pub(super) fn read(path: &Path) -> Result<Vec<(VariableId, Option<Vec<u8>>)>, TemplateError> {
+/// A variable and its data; one without is to go.
+type Keys = (VariableId, Option<Vec<u8>>);
+
+/// The variables of a template, in the order in which to set them.
+pub(super) fn read(path: &Path) -> Result<Vec<Keys>, TemplateError> {
     let text = std::fs::read(path).map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
     let root: Root = serde_json::from_slice(&text)
         .map_err(|source| TemplateError::Parse { path: path.to_owned(), source })?;
