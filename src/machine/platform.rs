@@ -106,3 +106,23 @@ impl PowerEvents for Power {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_absent() {
+        let there = [
+            (port::COM1, Serial::PORTS),
+            (port::COM2, Serial::PORTS),
+            (port::CMOS, Cmos::PORTS),
+            (port::PM, PowerManagement::PORTS),
+            (port::I8042_COMMAND, ResetPulse::PORTS),
+        ];
+        for (name, first, count) in ABSENT_PORTS {
+            let apart = |&(port, ports): &(u16, u16)| first + count <= port || port + ports <= first;
+            assert!(there.iter().all(apart), "{name}");
+        }
+    }
+}

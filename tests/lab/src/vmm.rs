@@ -63,6 +63,7 @@ pub struct Guest {
     initrd: Option<PathBuf>,
     kernel: Option<PathBuf>,
     display: Option<String>,
+    com2: Option<PathBuf>,
     disks: Vec<Disk>,
 }
 
@@ -85,6 +86,7 @@ impl Guest {
             initrd: None,
             kernel: None,
             display: None,
+            com2: None,
             disks: Vec::new(),
         }
     }
@@ -162,6 +164,11 @@ impl Guest {
         Self { display: Some(size.to_owned()), ..self }
     }
 
+    /// Gives busman a file for what the guest sends to its second serial port.
+    pub fn com2(self, path: &Path) -> Self {
+        Self { com2: Some(path.to_owned()), ..self }
+    }
+
     /// Adds a disk.
     pub fn disk(mut self, disk: &Disk) -> Self {
         self.disks.push(disk.clone());
@@ -211,6 +218,9 @@ impl Guest {
         }
         if let Some(size) = &self.display {
             args.extend(["--display".into(), size.clone()]);
+        }
+        if let Some(path) = &self.com2 {
+            args.extend(["--com2".into(), text(path)]);
         }
         if let Some(socket) = &self.socket {
             args.extend(["--api-socket".into(), text(socket)]);
