@@ -62,7 +62,8 @@ Examples:
 
   A consistent copy of a disk while the guest runs:
     export BUSMAN_SOCKET=vm.sock
-    busman guest freeze && cp --reflink=auto disk.img backup.img; busman guest thaw
+    busman guest freeze --for 600 && cp --reflink=auto disk.img backup.img; busman guest thaw
+  If thaw fails because the time was over, the copy is worth nothing
 
 The guest must run programs for it; in Debian they are in the package hyperv-daemons.";
 

@@ -59,6 +59,8 @@ pub struct Vss {
     limit: Duration,
     /// They are frozen for longer than that.
     overdue: bool,
+    /// They were, and whoever thaws them next is to know: what was copied meanwhile may be of several moments.
+    expired: bool,
 }
 
 impl Vss {
@@ -70,16 +72,21 @@ impl Vss {
         let queue = RequestQueue::new("hv_vss_daemon")?;
         let handle = queue.sender();
         let (step, limit) = (None, Duration::ZERO);
-        Ok((IcDevice::new(Vss { queue, step, frozen: false, limit, overdue: false }), handle))
+        Ok((IcDevice::new(Vss { queue, step, frozen: false, limit, overdue: false, expired: false }), handle))
     }
 
     fn next_step(&mut self) -> Option<Step> {
         loop {
             match self.queue.next()? {
                 VssRequest::Check => return Some(Step::Check),
+                VssRequest::Thaw if !self.frozen && mem::take(&mut self.expired) => {
+                    self.queue.reply(Err(GuestError::NotNow(
+                        "The guest's file systems were thawed before, when their time was over",
+                    )));
+                }
                 VssRequest::Thaw => return Some(Step::Thaw),
                 VssRequest::Freeze(limit) if !self.frozen => {
-                    self.limit = limit;
+                    (self.limit, self.expired) = (limit, false);
                     return Some(Step::CheckFirst);
                 }
                 VssRequest::Freeze(_) => {
@@ -118,7 +125,7 @@ impl Service for Vss {
     }
 
     fn closed(&mut self) {
-        (self.step, self.frozen, self.overdue) = (None, false, false);
+        (self.step, self.frozen, self.overdue, self.expired) = (None, false, false, false);
         self.queue.close();
     }
 
@@ -157,6 +164,8 @@ impl Service for Vss {
             Step::Thaw | Step::Undo => {
                 log::info!("The guest's file systems are thawed");
                 (self.frozen, self.overdue) = (false, false);
+                // Whoever asks for it themselves has had all the time that it took.
+                self.expired &= step == Step::Undo;
                 self.queue.set_alarm(None);
             }
             Step::Check => {}
@@ -174,7 +183,7 @@ impl Service for Vss {
                 "The guest's file systems were frozen for {} s and nobody has thawed them: busman does",
                 self.limit.as_secs()
             );
-            self.overdue = true;
+            (self.overdue, self.expired) = (true, true);
         }
     }
 }

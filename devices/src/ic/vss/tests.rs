@@ -125,6 +125,12 @@ fn a_guest_that_nobody_thaws_does_not_stay_frozen() {
     // One that fails is tried again.
     say(&mut channel, operation::THAW, status::FAIL);
     say(&mut channel, operation::THAW, 0);
+    // Who comes too late is told, once.
+    let late = ask_long(&handle, VssRequest::Thaw).recv().unwrap();
+    assert!(matches!(late, Err(GuestError::NotNow(_))), "{late:?}");
+    let outcome = ask_long(&handle, VssRequest::Thaw);
+    say(&mut channel, operation::THAW, 0);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
     let outcome = ask_long(&handle, FREEZE);
     say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
     say(&mut channel, operation::FREEZE, 0);

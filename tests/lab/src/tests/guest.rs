@@ -244,6 +244,7 @@ fn freeze(lab: &mut Lab) -> Result<()> {
     machine.guest(&["freeze", "--for", "3"])?;
     machine.tell("write third")?;
     machine.tell("written third")?;
+    machine.guest_refuses(&["thaw"], "when their time was over")?;
     machine.guest(&["freeze"])?;
     machine.guest(&["thaw"])?;
     machine.end()
