@@ -1,19 +1,19 @@
 //! Accepts connections, gives each a thread, and ends all of them when busman ends.
 
-use std::collections::BTreeMap;
-use std::io::{self, PipeWriter};
+use std::fmt;
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
 
 use super::Vm;
 use super::connection::Connection;
 use super::http::Response;
 use super::socket::{SocketError, SocketFile, listen};
-use crate::host::accept_all;
+use crate::host::{Acceptor, Clients, Listen};
 
 /// Stack of a connection's thread: requests and answers are on the heap.
 const STACK_SIZE: usize = 256 << 10;
@@ -50,23 +50,27 @@ impl Default for Limits {
 pub struct Server {
     /// Taken first when it ends: nobody finds it any more.
     file: Option<SocketFile>,
+    acceptor: Option<Acceptor>,
     shared: Arc<Shared>,
-    /// Closed to end the thread that accepts.
-    stop: Option<PipeWriter>,
-    acceptor: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     vm: Arc<dyn Vm>,
     limits: Limits,
-    connections: Mutex<BTreeMap<u64, Arc<UnixStream>>>,
-    /// A connection has ended.
-    ended: Condvar,
+    clients: Arc<Clients<UnixStream>>,
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("connections", &self.connections().len()).finish_non_exhaustive()
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("clients", &self.clients).finish_non_exhaustive()
+    }
+}
+
+impl Listen for UnixListener {
+    type Client = UnixStream;
+
+    fn accept(&self) -> io::Result<UnixStream> {
+        Ok(UnixListener::accept(self)?.0)
     }
 }
 
@@ -86,20 +90,17 @@ impl Server {
     pub fn with_limits(path: &Path, vm: Arc<dyn Vm>, limits: Limits) -> Result<Self, SocketError> {
         let (listener, file) = listen(path)?;
         let host = |source| SocketError::Host { path: path.to_owned(), source };
-        let (stopped, stop) = io::pipe().map_err(host)?;
-        let shared = Arc::new(Shared { vm, limits, connections: Mutex::default(), ended: Condvar::new() });
-        let acceptor = Builder::new().name("api".into()).stack_size(STACK_SIZE).spawn({
+        let shared = Arc::new(Shared { vm, limits, clients: Arc::default() });
+        let acceptor = Acceptor::start("api", STACK_SIZE, listener, {
             let shared = Arc::clone(&shared);
-            move || {
-                let accept = |listener: &UnixListener| Ok(listener.accept()?.0);
-                let admit = |number, stream| shared.admit(number, stream);
-                let refused = |error: &io::Error| log::warn!("The control socket cannot accept: {error}");
-                accept_all(&listener, &stopped, accept, admit, refused);
+            move |number, client| match client {
+                Ok(stream) => shared.admit(number, stream),
+                Err(error) => log::warn!("The control socket cannot accept: {error}"),
             }
         });
         let acceptor = Some(acceptor.map_err(host)?);
         log::info!("The control socket is {}", path.display());
-        Ok(Server { file: Some(file), shared, stop: Some(stop), acceptor })
+        Ok(Server { file: Some(file), acceptor, shared })
     }
 }
 
@@ -107,38 +108,22 @@ impl Drop for Server {
     /// Ends every connection; responses that are on their way have a moment.
     fn drop(&mut self) {
         self.file = None;
-        self.stop = None;
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
-        let connections = self.shared.connections();
-        for stream in connections.values() {
-            // Who waits for a request sees the end; who answers one goes on and sees it then.
-            let _ = stream.shutdown(Shutdown::Read);
-        }
-        let all_ended = |connections: &mut BTreeMap<_, _>| !connections.is_empty();
-        drop(self.shared.ended.wait_timeout_while(connections, self.shared.limits.end, all_ended));
+        self.acceptor = None;
+        // Who waits for a request sees the end; who answers one goes on and sees it then.
+        self.shared.clients.end(self.shared.limits.end, |stream| drop(stream.shutdown(Shutdown::Read)));
     }
 }
 
 impl Shared {
-    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<UnixStream>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Gives a connection its thread, or turns it away.
     fn admit(self: &Arc<Self>, number: u64, stream: UnixStream) {
         let stream = Arc::new(stream);
-        {
-            let mut connections = self.connections();
-            if connections.len() >= self.limits.connections {
-                return turn_away(&stream);
-            }
-            connections.insert(number, Arc::clone(&stream));
-        }
-        let entry = Entry { shared: Arc::clone(self), number };
+        let Some(place) = self.clients.admit(number, &stream, self.limits.connections) else {
+            return turn_away(&stream);
+        };
+        let shared = Arc::clone(self);
         let spawned = Builder::new().name(format!("api{number}")).stack_size(STACK_SIZE).spawn(move || {
-            let shared = &entry.shared;
+            let _place = place;
             if let Err(error) = Connection::new(&stream, &shared.limits).serve(&*shared.vm) {
                 log::debug!("A client of the control socket is lost: {error}");
             }
@@ -154,17 +139,4 @@ fn turn_away(stream: &UnixStream) {
     let response = Response::error(503, "Too many connections; close one or try again");
     let _ = stream.set_nonblocking(true);
     let _ = io::Write::write(&mut &*stream, &response.bytes(false));
-}
-
-/// A connection's place among the others, given up however its thread ends.
-struct Entry {
-    shared: Arc<Shared>,
-    number: u64,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.shared.connections().remove(&self.number);
-        self.shared.ended.notify_all();
-    }
 }

@@ -4,12 +4,14 @@
 //! [`Terminal`], [`Signals`] and [`Console`] and acts on what they return.
 
 mod accept;
+mod clients;
 mod console;
 mod escape;
 mod signals;
 mod terminal;
 
-pub use accept::accept_all;
+pub use accept::{Acceptor, Listen};
+pub use clients::{Clients, Place};
 pub use console::{Console, ConsoleWriter};
 pub use escape::{Escape, Parsed};
 pub use signals::Signals;

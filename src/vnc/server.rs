@@ -1,13 +1,12 @@
 //! Accepts viewers, gives each a thread, and ends all of them when busman ends.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -19,7 +18,7 @@ use super::security::{Password, Security, SecurityError, tls};
 use super::transport::Socket;
 use super::viewer::Viewer;
 use crate::api::{SocketError, SocketFile, listen};
-use crate::host::accept_all;
+use crate::host::{Acceptor, Clients, Listen};
 
 /// Stack of a viewer's thread: pixels are on the heap.
 const STACK_SIZE: usize = 512 << 10;
@@ -83,24 +82,20 @@ pub struct Server {
     /// Taken first when it ends: nobody finds it any more.
     file: Option<SocketFile>,
     address: Option<SocketAddr>,
+    acceptor: Option<Acceptor>,
     shared: Arc<Shared>,
-    /// Closed to end the thread that accepts.
-    stop: Option<PipeWriter>,
-    acceptor: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     desk: Arc<Desk>,
     security: Arc<Security>,
     limits: Limits,
-    viewers: Mutex<BTreeMap<u64, Arc<Socket>>>,
-    /// A viewer has gone.
-    gone: Condvar,
+    viewers: Arc<Clients<Socket>>,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("viewers", &self.viewers().len()).finish_non_exhaustive()
+        f.debug_struct("Shared").field("viewers", &self.viewers).finish_non_exhaustive()
     }
 }
 
@@ -119,7 +114,9 @@ impl AsFd for Listener {
     }
 }
 
-impl Listener {
+impl Listen for Listener {
+    type Client = Socket;
+
     fn accept(&self) -> io::Result<Socket> {
         match self {
             Listener::Tcp(listener) => Socket::tcp(listener.accept()?.0),
@@ -151,20 +148,17 @@ impl Server {
             Listener::Tcp(listener) => listener.local_addr().ok(),
             Listener::Unix(_) => None,
         };
-        let (stopped, stop) = io::pipe().map_err(VncError::Host)?;
-        let (viewers, gone) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { desk, security, limits, viewers, gone });
-        let acceptor = Builder::new().name("vnc".into()).stack_size(STACK_SIZE).spawn({
+        let shared = Arc::new(Shared { desk, security, limits, viewers: Arc::default() });
+        let acceptor = Acceptor::start("vnc", STACK_SIZE, listener, {
             let shared = Arc::clone(&shared);
-            move || {
-                let admit = |number, socket| shared.admit(number, socket);
-                let refused = |error: &io::Error| log::warn!("A VNC viewer cannot be accepted: {error}");
-                accept_all(&listener, &stopped, Listener::accept, admit, refused);
+            move |number, viewer| match viewer {
+                Ok(socket) => shared.admit(number, socket),
+                Err(error) => log::warn!("A VNC viewer cannot be accepted: {error}"),
             }
         });
         let acceptor = Some(acceptor.map_err(VncError::Host)?);
         log::info!("VNC viewers are served on {}", options.listen);
-        Ok(Server { file, address, shared, stop: Some(stop), acceptor })
+        Ok(Server { file, address, acceptor, shared })
     }
 
     /// The TCP port that it listens on, if it does.
@@ -172,45 +166,37 @@ impl Server {
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
+
+    /// How many viewers there are.
+    #[must_use]
+    pub fn viewers(&self) -> usize {
+        self.shared.viewers.count()
+    }
 }
 
 impl Drop for Server {
     /// Ends every connection.
     fn drop(&mut self) {
         self.file = None;
-        self.stop = None;
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
-        let viewers = self.shared.viewers();
-        for socket in viewers.values() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-        let any = |viewers: &mut BTreeMap<_, _>| !viewers.is_empty();
-        drop(self.shared.gone.wait_timeout_while(viewers, self.shared.limits.end, any));
+        self.acceptor = None;
+        self.shared.viewers.end(self.shared.limits.end, |socket| drop(socket.shutdown(Shutdown::Both)));
     }
 }
 
 impl Shared {
-    fn viewers(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Socket>>> {
-        self.viewers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Gives a viewer its thread, or turns it away.
     fn admit(self: &Arc<Self>, number: u64, socket: Socket) {
         let socket = Arc::new(socket);
         let peer = socket.peer();
-        {
-            let mut viewers = self.viewers();
-            if viewers.len() >= self.limits.viewers {
-                log::warn!("The VNC viewer at {peer} is turned away: there are {} already", viewers.len());
-                return turn_away(&socket);
-            }
-            viewers.insert(number, Arc::clone(&socket));
-        }
-        let place = Place { shared: Arc::clone(self), number };
+        let limit = self.limits.viewers;
+        let Some(place) = self.viewers.admit(number, &socket, limit) else {
+            log::warn!("The VNC viewer at {peer} is turned away: there are {limit} already");
+            return turn_away(&socket);
+        };
+        let shared = Arc::clone(self);
         let spawned = Builder::new().name(format!("vnc{number}")).stack_size(STACK_SIZE).spawn(move || {
-            let Shared { desk, security, limits, .. } = &*place.shared;
+            let _place = place;
+            let Shared { desk, security, limits, .. } = &*shared;
             log::info!("A VNC viewer has come from {peer}");
             match Viewer::new(socket, Arc::clone(security), desk, limits).serve() {
                 Ok(()) => log::info!("The VNC viewer at {peer} has gone"),
@@ -245,17 +231,4 @@ fn turn_away(socket: &Socket) {
     const REASON: &[u8] = b"Too many viewers; close one or try again";
     let length = u32::try_from(REASON.len()).unwrap_or_default().to_be_bytes();
     let _ = (&mut &*socket).write(&[VERSION.as_slice(), &[0], &length, REASON].concat());
-}
-
-/// A viewer's place among the others, given up however its thread ends.
-struct Place {
-    shared: Arc<Shared>,
-    number: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.viewers().remove(&self.number);
-        self.shared.gone.notify_all();
-    }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devices::display::{Mode, Rect};
 use rustls::pki_types::ServerName;
@@ -315,9 +315,11 @@ fn a_viewer_that_reads_nothing_for_long_is_disconnected() {
     fixture.screen.show(Mode { width: 2000, height: 1500 });
     let mut viewer = Viewer::new(fixture.connect());
     viewer.ask(false);
-    let viewers = || format!("{:?}", fixture.server.as_ref().unwrap());
-    while !viewers().contains("viewers: 0") {
-        std::thread::yield_now();
+    let server = fixture.server.as_ref().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.viewers() > 0 {
+        assert!(Instant::now() < deadline, "{server:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
     // What was on its way comes, and then the end.
     let mut rest = Vec::new();
