@@ -4,6 +4,7 @@
 //! terminal, the control socket's commands. Everything that takes long happens on other threads (virtual
 //! processors, channels), so nothing in here blocks, except that a reset waits for those threads to end.
 
+mod ended;
 mod execute;
 mod guest;
 
@@ -14,15 +15,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use devices::firmware::nvram::NvramError;
-use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use thiserror::Error;
 
+use self::ended::Ended;
 use crate::api::{Server, SocketError};
 use crate::config::{Config, Trace};
+use crate::contacts::History;
 use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
-use crate::disks::DiskRow;
 use crate::display::Display;
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Console, Signals, Terminal};
@@ -30,7 +31,7 @@ use crate::hv::crash::CrashReport;
 use crate::hv::pause::RunState;
 use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
 use crate::machine::{Machine, MachineError};
-use crate::report::{Counters, End, Report};
+use crate::report::End;
 use crate::vnc::{self, Desk, VncError};
 
 /// Why a machine could not run.
@@ -96,7 +97,17 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
     let console = Console::open()?;
     let terminal = Terminal::open()?;
-    let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
+    let mut outside = Outside {
+        config,
+        signals,
+        console,
+        terminal,
+        commands,
+        firmware,
+        desk,
+        resets: 0,
+        contacts: History::default(),
+    };
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
@@ -125,7 +136,7 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         }
         let end = ended.end;
         if let Some(path) = &outside.config.report {
-            let report = ended.report(outside.resets, start_to_guest_us);
+            let report = ended.report(&outside, start_to_guest_us);
             report
                 .write(path)
                 .map_err(|source| VmmError::Report { path: path.display().to_string(), source })?;
@@ -138,31 +149,6 @@ fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {
     File::create(&trace.file)
         .and_then(|file| TraceFile::start(file, trace.packets.clone(), trace.limit))
         .map_err(|source| VmmError::Trace { path: trace.file.display().to_string(), source })
-}
-
-/// A machine's life. Channels that the guest had open are open: that they were stopped is not the guest's doing.
-#[derive(Debug)]
-struct Ended {
-    end: End,
-    crash: Option<CrashReport>,
-    counters: Counters,
-    channels: Vec<ChannelRow>,
-    disks: Vec<DiskRow>,
-}
-
-impl Ended {
-    fn report(self, resets: u64, start_to_guest_us: u64) -> Report {
-        Report {
-            version: env!("CARGO_PKG_VERSION"),
-            end: self.end,
-            resets,
-            start_to_guest_us,
-            crash: self.crash.as_ref().map(ToString::to_string),
-            counters: self.counters,
-            channels: self.channels,
-            disks: self.disks,
-        }
-    }
 }
 
 /// Event data: what became readable.
@@ -193,6 +179,8 @@ struct Outside {
     desk: Arc<Desk>,
     /// Lives of the machine before this one.
     resets: u64,
+    /// Who made contact in all lives, the oldest first.
+    contacts: History,
 }
 
 struct ControlLoop<'a> {
@@ -232,6 +220,7 @@ impl<'a> ControlLoop<'a> {
             let counters = execute::counters(&this.machine);
             this.machine.stop();
             // A channel may send a last packet while it is stopped: what the trace has, the table has.
+            this.outside.contacts.add(this.outside.resets, this.machine.bus.contacts());
             let (channels, disks) = (this.machine.bus.channels(), this.machine.disks.rows());
             let this = manager.remove_subscriber(id).map_err(VmmError::EventLoop)?;
             let end = end.map_err(VmmError::Failed)?;

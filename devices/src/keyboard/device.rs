@@ -138,6 +138,7 @@ impl KeyboardWorker {
         let _ = self.queue.send(replies, &PacketOut::in_band(0, &[response.as_bytes()]))?;
         *self.keys.queue() = accepted.then(KeyQueue::default);
         if accepted {
+            replies.agreed(version);
             log::info!("keyboard: version {}.{}", version >> 16, version & 0xffff);
         } else {
             guest_warn!("keyboard: the guest asks for version {}.{}", version >> 16, version & 0xffff);

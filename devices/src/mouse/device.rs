@@ -147,6 +147,7 @@ impl MouseWorker {
         let head = pipe::head(message_type::PROTOCOL_RESPONSE, body.len(), body.len());
         let _ = self.queue.send(replies, &PacketOut::in_band(0, &[head.as_bytes(), body]))?;
         if accepted {
+            replies.agreed(version);
             log::info!("mouse: version {}.{}", version >> 16, version & 0xffff);
             let info = DeviceInfo::this();
             let body = info.as_bytes();

@@ -119,6 +119,9 @@ impl VideoWorker {
                 Ok(Some(answer)) => {
                     // Whether or not it waits, the completion comes behind it.
                     let _ = answer.send(&mut self.queue, replies)?;
+                    if let Some(version) = self.version {
+                        replies.agreed(version.numbers());
+                    }
                 }
                 Ok(None) => {}
                 Err(Malformed) => guest_warn!("video: message {kind} of {} bytes is left alone", body.len()),

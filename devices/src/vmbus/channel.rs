@@ -307,6 +307,12 @@ impl Channel {
         self.again = true;
     }
 
+    /// Notes for tables which version of the device's own protocol the guest's driver chose: major in the upper half,
+    /// minor in the lower.
+    pub fn agreed(&self, version: u32) {
+        self.counters.agree(version);
+    }
+
     pub(crate) fn take_again(&mut self) -> bool {
         std::mem::take(&mut self.again)
     }
@@ -339,6 +345,11 @@ pub struct Replies<'a> {
 }
 
 impl Replies<'_> {
+    /// As [`Channel::agreed`].
+    pub fn agreed(&self, version: u32) {
+        self.counters.agree(version);
+    }
+
     /// Puts a packet into the guest's incoming ring.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::bus::INBOX_LEN;
 use super::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Sent, VmbusDevice,
 };
+use super::contacts::CONTACTS_KEPT;
 use super::protocol::{
     ChannelName, Header, InitiateContact, ModifyChannel, ModifyChannelResponse, RescindChannelOffer, Version,
     message_type,
@@ -383,4 +384,20 @@ fn sub_channels_have_workers_of_their_own_and_go_with_the_first() {
         }
         assert_eq!(names(&guest), ["moody closed", "loopback closed"]);
     }
+}
+
+#[test]
+fn every_contact_is_kept_with_who_the_guest_says_it_is() {
+    let mut guest = TestGuest::default();
+    guest.bus.port().introduce(7);
+    assert_eq!(guest.post(4, &contact(Version(9 << 16))), HvStatus::Success);
+    guest.bus.port().introduce(8);
+    assert_eq!(guest.post(1, &contact(Version::V4_0)), HvStatus::Success);
+    let contacts: Vec<_> =
+        guest.bus.contacts().iter().map(|c| (c.guest_os_id, c.version, c.granted)).collect();
+    assert_eq!(contacts, [(7, Version(9 << 16), false), (8, Version::V4_0, true)]);
+    for _ in 0..2 * CONTACTS_KEPT {
+        assert_eq!(guest.post(4, &contact(Version::V5_3)), HvStatus::Success);
+    }
+    assert_eq!(guest.bus.contacts().iter().count(), CONTACTS_KEPT);
 }
