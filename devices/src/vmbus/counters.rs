@@ -53,3 +53,16 @@ impl ChannelCounters {
         self.signals_in.fetch_add(rings, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_shown_once_it_is_agreed_upon() {
+        let counters = ChannelCounters::default();
+        assert_eq!(counters.protocol(), "");
+        counters.agree(6 << 16 | 2);
+        assert_eq!(counters.protocol(), "6.2");
+    }
+}

@@ -33,6 +33,7 @@ mod tests;
 mod tshark;
 mod vm;
 mod vmm;
+mod windows;
 mod wire;
 
 use std::io::{self, Write};
@@ -76,7 +77,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, platform, bus, services, guest, rings, api or storage; or fuzz, the fuzz targets
+        /// boot, platform, bus, services, guest, rings, api, storage or windows; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]
@@ -87,6 +88,7 @@ enum Command {
     },
     /// Print a family's figures as a table
     Measure(measure::Options),
+    Windows(windows::Options),
     /// Any program where guests run
     #[command(hide = true)]
     Exec {
@@ -95,10 +97,15 @@ enum Command {
     },
     /// Says something to a socket, and prints what is answered until the other side ends
     #[command(hide = true)]
-    Say { socket: PathBuf, words: String },
+    Say {
+        socket: PathBuf,
+        words: String,
+    },
     /// The lab's agent, started by the lab itself
     #[command(hide = true)]
-    Agent { port: PathBuf },
+    Agent {
+        port: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -139,6 +146,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Test { family, filter, repeat } => {
             suite::run(wishes, &suite::Choice { family, filter, repeat })
         }
+        Command::Windows(options) => windows::command(wishes, &options),
         Command::Exec { program } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
             let (path, arguments) =
