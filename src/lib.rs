@@ -18,6 +18,7 @@
 //! | [`size`] | sizes as users write them |
 //! | [`events`] | what the machine tells the control loop |
 //! | [`report`] | what a run was like, as data |
+//! | [`contacts`] | who made contact with the bus, for that |
 //! | [`machine`] | creates and wires everything that the guest sees |
 //! | [`layout`] | the machine's map: memory, ports, interrupt lines |
 //! | [`memory`] | guest RAM |
