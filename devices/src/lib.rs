@@ -17,6 +17,7 @@
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation, and those that users ask guests with |
 //! | [`keyboard`], [`mouse`] | where a person types and points |
 //! | [`video`] | what a guest shows |
+//! | [`vmbfs`] | files that a guest reads before it has a disk |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`firmware`] | what UEFI firmware asks of the host: BIOS device, EFI variables, watchdogs, generation id |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
@@ -145,4 +146,5 @@ pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod video;
+pub mod vmbfs;
 pub mod vmbus;
