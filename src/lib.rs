@@ -13,6 +13,7 @@
 //! | [`api`] | the control socket: HTTP for commands |
 //! | [`ctl`] | `busman ctl`, its client |
 //! | [`image`] | `busman image`: disk images |
+//! | [`imc`] | `busman imc`: initial machine configurations for Windows guests |
 //! | [`nvram`] | `busman nvram`: variables of a machine's firmware |
 //! | [`disks`] | the disks of a machine |
 //! | [`size`] | sizes as users write them |
@@ -38,6 +39,7 @@ pub mod events;
 pub mod host;
 pub mod hv;
 pub mod image;
+pub mod imc;
 pub mod layout;
 pub mod machine;
 pub mod memory;
