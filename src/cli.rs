@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::config::{Config, ConfigError, Options};
 use crate::ctl::{Ctl, Guest, Screenshot};
 use crate::image::Image;
+use crate::imc::Imc;
 use crate::nvram::Nvram;
 
 const RUN_EXAMPLES: &str = "\
@@ -112,6 +113,14 @@ Examples:
 
 A running machine's file can be read, not changed. The host is the owner of the file: no signature is needed.";
 
+const IMC_EXAMPLES: &str = "\
+Examples:
+  Settings in the form of Windows' registry editor, and a script that starts with the guest:
+    busman imc create lab.hiv --reg settings.reg --service 'setup=cmd.exe /c D:\\setup.cmd'
+    busman run --firmware MSVM.fd --disk win.vhdx --imc lab.hiv
+
+A service runs as the system. Of the settings, keys below HKEY_LOCAL_MACHINE\\SYSTEM can be set, and nothing removed.";
+
 /// Runs virtual machines on KVM that look like Hyper-V generation 2 machines
 #[derive(Debug, Parser)]
 #[command(name = "busman", version, arg_required_else_help = true)]
@@ -142,6 +151,9 @@ pub enum Command {
     /// List, show, set and delete the variables of a machine's firmware, while it is off
     #[command(after_help = NVRAM_EXAMPLES)]
     Nvram(Nvram),
+    /// Make initial configurations for Windows guests
+    #[command(after_help = IMC_EXAMPLES)]
+    Imc(Imc),
     /// Print completions for a shell, for instance: source <(busman completions bash)
     Completions {
         /// Your shell
@@ -183,6 +195,7 @@ pub fn completions(shell: Shell, out: &mut dyn Write) {
 mod tests {
     use super::*;
     use crate::boot::uefi::Console;
+    use crate::config::GenerationChoice;
     use crate::size::{FileSize, MemorySize};
     use clap::error::ErrorKind;
 
@@ -208,7 +221,7 @@ mod tests {
             "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
              --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
              --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --vnc unix:v --trace t \
-             --trace-packets all --trace-limit 1G --nvram n",
+             --trace-packets all --trace-limit 1G --nvram n --imc i --generation-id new",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -235,6 +248,8 @@ mod tests {
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),
             nvram: Some("n".into()),
+            imc: Some("i".into()),
+            generation_id: Some(GenerationChoice::New),
         };
         assert_eq!(options, wanted);
     }

@@ -6,6 +6,7 @@
 mod boot;
 mod device_list;
 mod error;
+mod generation;
 mod options;
 mod trace;
 
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use devices::guid::Guid;
 use serde::{Serialize, Serializer};
 
 use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
@@ -24,6 +26,7 @@ use crate::vnc::options::Address;
 pub use boot::{Boot, Uuid};
 pub use device_list::DEVICES;
 pub use error::ConfigError;
+pub use generation::GenerationChoice;
 pub use options::Options;
 pub use trace::Trace;
 
@@ -60,6 +63,12 @@ pub struct Config {
     /// The file of the firmware's variables.
     #[serde(serialize_with = "path_as_text")]
     pub nvram: Option<PathBuf>,
+    /// The initial configuration of a Windows guest.
+    #[serde(serialize_with = "path_as_text")]
+    pub imc: Option<PathBuf>,
+    /// The machine's generation; `None`: the one of `nvram`, and never without firmware.
+    #[serde(serialize_with = "generation::as_text")]
+    pub generation_id: Option<Guid>,
 }
 
 impl Config {
@@ -90,6 +99,10 @@ impl Options {
         if cpus == 0 {
             return Err(ConfigError::NoCpus);
         }
+        if let Some(imc) = &self.imc {
+            check_file("imc", imc)?;
+        }
+        let generation_id = generation::check(self.generation_id, &boot)?;
         let trace = trace::check(self.trace, self.trace_packets, self.trace_limit)?;
         Ok(Config {
             boot,
@@ -110,6 +123,8 @@ impl Options {
             disks: place(self.disks, self.dvds)?,
             trace,
             nvram: self.nvram.map(check_nvram).transpose()?,
+            imc: self.imc,
+            generation_id,
         })
     }
 }

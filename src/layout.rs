@@ -54,8 +54,12 @@ pub mod boot {
     pub const CMDLINE: Range<u64> = 0x2_0000..0x3_0000;
     /// End of the conventional memory that the memory map reports.
     pub const LOW_RAM_END: u64 = 0x9_fc00;
-    /// ACPI tables, the RSDP first. An OS also searches this area for the RSDP.
+    /// Reserved for what ACPI needs. An OS also searches this area for the RSDP.
     pub const ACPI: Range<u64> = 0xe_0000..0x10_0000;
+    /// ACPI tables, the RSDP first.
+    pub const ACPI_TABLES: Range<u64> = ACPI.start..GENERATION_ID as u64;
+    /// The generation id: 16 bytes, alone on their page.
+    pub const GENERATION_ID: u32 = 0xf_f000;
     /// Where RAM without history starts; kernels load here or above.
     pub const HIGH_MEMORY: u64 = 0x10_0000;
 }

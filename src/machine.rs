@@ -7,6 +7,7 @@
 
 mod display;
 pub mod firmware;
+mod generation;
 mod guest;
 mod platform;
 mod start;
@@ -46,6 +47,7 @@ use crate::memory::{self, MemoryError};
 use start::Start;
 
 use self::firmware::{Firmware, FirmwareDevices};
+use self::generation::GenerationId;
 use self::platform::Registers;
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
@@ -143,6 +145,9 @@ pub enum MachineError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] UnitError),
+    /// The generation id.
+    #[error("The machine's generation id cannot be changed")]
+    Generation(#[source] io::Error),
     /// The host has no more threads or descriptors.
     #[error("The host has no more threads or descriptors")]
     Resources(#[from] io::Error),
@@ -176,6 +181,7 @@ pub struct Machine {
     pub gate: Arc<Gate>,
     /// What its firmware finds of the host, if it has one.
     pub firmware: Option<FirmwareDevices>,
+    generation: GenerationId,
     serial: Arc<Mutex<Serial>>,
     vm: Arc<VmFd>,
     /// Bytes of RAM.
@@ -219,7 +225,9 @@ impl Machine {
 
         let mut ports = PortBus::new();
         let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
-        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
+        let imc = firmware.as_ref().and_then(|firmware| firmware.imc.clone());
+        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram)).transpose()?;
+        let generation = GenerationId::new(firmware.as_ref(), &ram, config, power);
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
@@ -257,6 +265,7 @@ impl Machine {
             disks: Disks::new(config.cpus),
             gate,
             firmware,
+            generation,
             serial,
             vm,
             memory: config.memory,
@@ -265,13 +274,22 @@ impl Machine {
             running: Vec::new(),
             counters,
         };
+        machine.add_all(config, imc)?;
+        Ok(machine)
+    }
+
+    /// Puts on the bus what was asked for.
+    fn add_all(&mut self, config: &Config, imc: Option<Arc<[u8]>>) -> Result<(), MachineError> {
         for name in &config.devices {
-            machine.add(name)?;
+            self.add(name)?;
+        }
+        if let Some(hive) = imc {
+            self.add_imc(hive)?;
         }
         for disk in &config.disks {
-            machine.disks.add(&mut machine.bus, disk)?;
+            self.disks.add(&mut self.bus, disk)?;
         }
-        Ok(machine)
+        Ok(())
     }
 
     /// Starts the virtual processors.

@@ -13,7 +13,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use devices::firmware::nvram::NvramError;
 use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
@@ -28,7 +27,7 @@ use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
 use crate::hv::pause::RunState;
-use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
+use crate::machine::firmware::{Firmware, FirmwareDevices, FirmwareError, WatchdogOf};
 use crate::machine::{Machine, MachineError};
 use crate::report::{Counters, End, Report};
 use crate::vnc::{self, Desk, VncError};
@@ -39,9 +38,9 @@ pub enum VmmError {
     /// It could not be built.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The firmware's variables.
+    /// What its firmware needs.
     #[error(transparent)]
-    Nvram(#[from] NvramError),
+    Firmware(#[from] FirmwareError),
     /// It could not go on.
     #[error("The machine failed: {0}")]
     Failed(String),
@@ -93,7 +92,7 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let _viewers = vnc.map(|options| vnc::Server::start(options, Arc::clone(&desk))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let config = config.clone();
-    let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
+    let firmware = config.has_firmware().then(|| Firmware::open(&config)).transpose()?;
     let console = Console::open()?;
     let terminal = Terminal::open()?;
     let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };

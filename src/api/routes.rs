@@ -51,11 +51,12 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 35] = [
+pub(super) const ROUTES: [Route; 36] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
     command("PUT", "/api/v1/vm/resume", |call| call.plain(Command::Resume)),
+    command("POST", "/api/v1/vm/generation", |call| call.plain(Command::NewGeneration)),
     command("PUT", "/api/v1/vm/shutdown", |call| call.now(Command::Shutdown, Command::Stop)),
     command("PUT", "/api/v1/vm/reboot", |call| call.now(Command::Reboot, Command::Reset)),
     command("PUT", "/api/v1/vm/hibernate", |call| call.plain(Command::Hibernate)),
@@ -239,6 +240,7 @@ fn outcome(outcome: Outcome) -> Response {
     match outcome {
         Ok(Answer::Done) => Response::empty(204),
         Ok(Answer::Asked(_) | Answer::AskedToEject) => Response::empty(202),
+        Ok(Answer::Generation(generation)) => Response::json(&generation),
         Ok(Answer::State(status)) => Response::json(&status),
         Ok(Answer::Config(config)) => Response::json(&config),
         Ok(Answer::Channels(rows)) => Response::json(&rows),

@@ -68,7 +68,7 @@ pub fn write(ram: &GuestRam, machine: &Machine) -> Result<u64, AcpiError> {
     if machine.cpus > MAX_CPUS {
         return Err(AcpiError::TooManyCpus(machine.cpus));
     }
-    let area = boot::ACPI;
+    let area = boot::ACPI_TABLES;
     let tables = build(machine, area.start);
     let (size, available) = (tables.len() as u64, area.end - area.start);
     if size > available {

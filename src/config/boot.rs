@@ -53,6 +53,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
         watchdog,
         uuid,
         nvram,
+        imc,
         ..
     } = options;
     match (kernel, firmware) {
@@ -67,6 +68,7 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
                     ("watchdog", *watchdog),
                     ("uuid", uuid.is_some()),
                     ("nvram", nvram.is_some()),
+                    ("imc", imc.is_some()),
                 ],
             )?;
             check_file("kernel", kernel)?;
@@ -200,6 +202,7 @@ mod tests {
             ("watchdog", |o| o.watchdog = true),
             ("uuid", |o| o.uuid = UUID.parse().ok()),
             ("nvram", |o| o.nvram = Some("n".into())),
+            ("imc", |o| o.imc = Some("i".into())),
         ] {
             let text = fail(&|o| {
                 kernel(o);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{ConfigError, Uuid};
+use super::{ConfigError, GenerationChoice, Uuid};
 use crate::boot::uefi::Console;
 use crate::disks::{DiskOptions, DvdOptions};
 use crate::display::DisplaySize;
@@ -44,6 +44,9 @@ pub struct Options {
     /// File of the firmware's variables, made if there is none [default: they are lost at the end]
     #[arg(long, value_name = "FILE.nvram", help_heading = "Firmware")]
     pub nvram: Option<PathBuf>,
+    /// Initial configuration of a Windows guest, a registry hive; busman imc create makes one
+    #[arg(long, value_name = "FILE.hiv", help_heading = "Firmware")]
+    pub imc: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub cpus: Option<u32>,
@@ -53,6 +56,9 @@ pub struct Options {
     /// Enlightenments that the guest sees: names to add (+) or leave out (-) [default: default]
     #[arg(long, value_name = "LIST", help_heading = "Machine", allow_hyphen_values = true)]
     pub hyperv: Option<String>,
+    /// The machine's generation, which tells its guest of copied and restored disks: a UUID, or new [default: what --nvram keeps, else new]
+    #[arg(long, value_name = "UUID|new", help_heading = "Machine")]
+    pub generation_id: Option<GenerationChoice>,
     /// Devices on the bus: shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, or none [default: the first six]
     #[arg(long, value_name = "LIST", help_heading = "Machine", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
@@ -104,8 +110,8 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, .. } = &mut options;
-        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram].into_iter().flatten() {
+        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, imc, .. } = &mut options;
+        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram, imc].into_iter().flatten() {
             *file = directory.join(&*file);
         }
         if let Some(vnc) = &mut options.vnc {
@@ -150,6 +156,8 @@ impl Options {
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
             nvram: self.nvram.or(other.nvram),
+            imc: self.imc.or(other.imc),
+            generation_id: self.generation_id.or(other.generation_id),
         }
     }
 }

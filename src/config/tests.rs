@@ -131,7 +131,7 @@ fn mistakes_are_sentences() {
             o.trace = Some(path.join("t.pcapng"));
             o.trace_packets = Some(vec!["heartbeat".into(), "all".into()]);
         }),
-        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, scsi0 and so on, or all"
+        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, imc, scsi0 and so on, or all"
     );
 }
 

@@ -22,6 +22,8 @@ pub enum Answer {
     Done,
     /// The guest was asked, and does it in its own time.
     Asked(ShutdownKind),
+    /// The machine's generation from now on.
+    Generation(Generation),
     /// How the machine is.
     State(Status),
     /// What it was built from.
@@ -81,6 +83,13 @@ pub struct Status {
     pub crash: Option<String>,
 }
 
+/// Which generation of itself a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// As in `--generation-id`.
+    pub generation_id: String,
+}
+
 /// A device that the bus can have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRow {
@@ -97,6 +106,7 @@ impl fmt::Display for Answer {
         match self {
             // The log tells of these.
             Answer::Done | Answer::Asked(_) | Answer::AskedToEject | Answer::Screen(_) => Ok(()),
+            Answer::Generation(generation) => text::write(f, generation),
             Answer::State(status) => text::write(f, status),
             Answer::Config(config) => text::write(f, config),
             Answer::Channels(rows) => ChannelTable(rows).fmt(f),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use devices::ic::kvp::UnknownPool;
 use thiserror::Error;
 
-pub use self::answer::{Answer, DeviceRow, Status};
+pub use self::answer::{Answer, DeviceRow, Generation, Status};
 pub(crate) use self::channel::QUEUE;
 pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
 pub use self::guest::{Addresses, CopyOptions, GuestCommand};
@@ -44,6 +44,8 @@ pub enum Command {
     Pause,
     /// Let the virtual processors go on.
     Resume,
+    /// The machine's disks were copied or taken back to an earlier state: tell the guest.
+    NewGeneration,
     /// Tell how the machine is.
     State,
     /// Tell with which configuration it was built.
@@ -103,7 +105,7 @@ impl Command {
 pub enum CommandError {
     /// No such word.
     #[error(
-        "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
+        "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, new-generation, state, config, \
          channels, counters, devices, remove, add, disks, insert, eject, guest, display, key, pointer and help"
     )]
     Unknown(String),
@@ -146,7 +148,8 @@ Ctrl-A r       ask the guest to reboot
 Ctrl-A x       stop the machine at once
 Ctrl-A t       print the table of channels
 Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
-               resume, state, config, channels, counters, devices,
+               resume, new-generation, state, config, channels, counters,
+               devices,
                remove NAME, add NAME, disks, add disk PATH,OPTIONS,
                remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L,
                guest info, guest ip, guest freeze, guest thaw,
@@ -181,6 +184,7 @@ impl FromStr for Command {
             "reset" => Command::Reset,
             "pause" => Command::Pause,
             "resume" => Command::Resume,
+            "new-generation" => Command::NewGeneration,
             "state" => Command::State,
             "config" => Command::Config,
             "channels" => Command::Channels,
@@ -211,6 +215,7 @@ mod tests {
             ("reset", Command::Reset),
             ("pause", Command::Pause),
             ("resume", Command::Resume),
+            ("new-generation", Command::NewGeneration),
             ("state", Command::State),
             ("config", Command::Config),
             ("channels", Command::Channels),

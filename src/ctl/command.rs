@@ -20,6 +20,8 @@ pub(super) enum Command {
     Pause,
     /// Let its processors go on
     Resume,
+    /// Tell the guest that its disks were copied or taken back to an earlier state: it makes new secrets, for instance
+    NewGeneration,
     /// Ask the guest to power off
     Shutdown {
         /// End the machine at once; the guest is not asked
@@ -123,6 +125,7 @@ impl Command {
             Command::Config => ("GET", "/config", None),
             Command::Pause => ("PUT", "/pause", None),
             Command::Resume => ("PUT", "/resume", None),
+            Command::NewGeneration => ("POST", "/generation", None),
             Command::Shutdown { now } => ("PUT", "/shutdown", at_once(now)),
             Command::Reboot { now } => ("PUT", "/reboot", at_once(now)),
             Command::Hibernate => ("PUT", "/hibernate", None),

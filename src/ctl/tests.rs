@@ -54,6 +54,7 @@ fn every_command_reaches_the_machine() {
         ("config", Asked::Config),
         ("pause", Asked::Pause),
         ("resume", Asked::Resume),
+        ("new-generation", Asked::NewGeneration),
         ("shutdown", Asked::Shutdown),
         ("shutdown --now", Asked::Stop),
         ("reboot", Asked::Reboot),

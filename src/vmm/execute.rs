@@ -7,7 +7,7 @@ use std::path::Path;
 use devices::storage::scsi::Ejected;
 
 use super::ControlLoop;
-use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
+use crate::control::{Answer, Command, DeviceRow, Generation, Outcome, QUEUE, Refusal, Reply, Status};
 use crate::disks::{Place, Unit, UnitConfig, UnitError};
 use crate::display::{Chord, DisplayRow, Picture, PointerEvent};
 use crate::hv::pause::RunState;
@@ -25,6 +25,7 @@ impl ControlLoop<'_> {
             Command::Reset => self.end_with(End::Reset),
             Command::Pause => return self.pause(reply),
             Command::Resume => self.resume(),
+            Command::NewGeneration => self.new_generation(),
             Command::State => Ok(Answer::State(self.status())),
             Command::Config => Ok(Answer::Config(Box::new(self.outside.config.clone()))),
             Command::Channels => Ok(Answer::Channels(self.machine.bus.channels())),
@@ -78,6 +79,14 @@ impl ControlLoop<'_> {
         }
         self.pausing.drain(..).for_each(|reply| reply.send(Err(Refusal::Resumed)));
         Ok(Answer::Done)
+    }
+
+    fn new_generation(&mut self) -> Outcome {
+        let id = self.machine.new_generation().map_err(Refusal::Device)?;
+        // After a reset, too.
+        self.outside.config.generation_id = Some(id);
+        log::info!("The machine is of a new generation, {id}");
+        Ok(Answer::Generation(Generation { generation_id: id.to_string() }))
     }
 
     fn ask_guest(&self, kind: ShutdownKind) -> Outcome {

@@ -4,6 +4,7 @@
 //! write to the port ends, on the virtual processor's thread; a change of a variable waits for the disk.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zerocopy::IntoBytes;
@@ -68,8 +69,12 @@ impl Bios {
 
     /// The machine is of another generation now. Whether the guest has a place for the id: then it is to be told, by
     /// [`GPE_GENERATION_ID`](crate::legacy::pm::GPE_GENERATION_ID).
-    pub fn change_generation(&mut self, id: Guid) -> bool {
-        self.generation.change(&self.ram, id)
+    ///
+    /// # Errors
+    /// When it cannot be kept for the machine's next start; nothing has changed then.
+    pub fn change_generation(&mut self, id: Guid) -> io::Result<bool> {
+        self.variables.lock().unwrap_or_else(PoisonError::into_inner).set_generation(id)?;
+        Ok(self.generation.change(&self.ram, id))
     }
 
     fn read_data(&self) -> u32 {

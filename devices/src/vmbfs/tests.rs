@@ -181,7 +181,8 @@ fn requests_that_come_before_answers_are_read_are_answered_in_their_order() {
     }
     let content = content(len);
     for at in 0..20usize {
-        let right = channel.receive(|packet| packet.payload[20..12020] == content[at * 1000..at * 1000 + 12000]);
+        let right =
+            channel.receive(|packet| packet.payload[20..12020] == content[at * 1000..at * 1000 + 12000]);
         assert!(right, "answer {at}");
     }
 }

@@ -22,7 +22,8 @@ use vmm_sys_util::tempdir::TempDir;
 use super::{Limits, Server, Vm};
 use crate::config::{Config, Options};
 use crate::control::{
-    Addresses, Answer, Command, DeviceRow, GuestCommand, Outcome, Refusal, Status, command_channel,
+    Addresses, Answer, Command, DeviceRow, Generation, GuestCommand, Outcome, Refusal, Status,
+    command_channel,
 };
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
 use crate::display::{DisplayRow, Picture};
@@ -49,6 +50,9 @@ impl Vm for FakeVm {
             Command::Shutdown => Answer::Asked(ShutdownKind::PowerOff),
             Command::Reboot => Answer::Asked(ShutdownKind::Reboot),
             Command::Hibernate => Answer::Asked(ShutdownKind::Hibernate),
+            Command::NewGeneration => Answer::Generation(Generation {
+                generation_id: "00112233-4455-6677-8899-aabbccddeeff".into(),
+            }),
             Command::State => Answer::State(status()),
             Command::Config => Answer::Config(Box::new(config())),
             Command::Channels => Answer::Channels(vec![channel("heartbeat"), channel("disk")]),

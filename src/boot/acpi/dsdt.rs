@@ -1,13 +1,13 @@
 //! The DSDT: the devices that an OS can only learn of from AML, and the S5 sleep state.
 
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Method, Name, Or, Package, Path,
+    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Method, Name, Notify, Or, Package, Path,
     ResourceTemplate, Return, Scope, ZERO,
 };
 use acpi_tables::{Aml, AmlSink};
 
 use super::{Machine, Raw, header, processor_uid};
-use crate::layout::{self, gsi, port};
+use crate::layout::{self, boot, gsi, port};
 
 /// `_STA`: present, enabled, shown, working.
 const WORKING: u8 = 0x0f;
@@ -23,7 +23,9 @@ pub(super) fn build(machine: &Machine) -> Raw {
     module_device(machine.memory, &mut devices);
     serial_port(&mut devices);
     cmos_clock(&mut devices);
+    generation_counter(&mut devices);
     aml.append(&mut Scope::raw("\\_SB_".into(), devices));
+    general_purpose_events(&mut aml);
 
     let mut dsdt = header(*b"DSDT", 2);
     dsdt.append_slice(&aml);
@@ -130,6 +132,30 @@ fn cmos_clock(aml: &mut Vec<u8>) {
         ],
     )
     .to_aml_bytes(aml);
+}
+
+/// Where the generation id is (Microsoft's "Virtual Machine Generation ID"; names as in mu_msvm's DSDT).
+fn generation_counter(aml: &mut Vec<u8>) {
+    let ids = ["VM_Gen_Counter", "VMGENCTR"];
+    Device::new(
+        "GENC".into(),
+        vec![
+            &Name::new("_HID".into(), &"MSFT1002"),
+            &Name::new("_CID".into(), &Package::new(ids.iter().map(|id| id as &dyn Aml).collect())),
+            &Name::new("_DDN".into(), &"VM_Gen_Counter"),
+            &Name::new("_UID".into(), &ZERO),
+            &Name::new("ADDR".into(), &Package::new(vec![&boot::GENERATION_ID, &ZERO])),
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+/// Event 0, edge: the generation id has changed ([`devices::legacy::pm::GPE_GENERATION_ID`]).
+fn general_purpose_events(aml: &mut Vec<u8>) {
+    const CHANGED: u8 = 0x80;
+    let device = Path::new("\\_SB_.GENC");
+    let notify = Notify::new(&device, &CHANGED);
+    Scope::new("\\_GPE".into(), vec![&Method::new("_E00".into(), 0, false, vec![&notify])]).to_aml_bytes(aml);
 }
 
 /// The small interrupt descriptor (ACPI 6.5, 6.4.2.1), edge, active high, exclusive: what ISA devices have, and

@@ -130,6 +130,19 @@ fn dsdt_has_the_bus_below_the_module_device() {
 }
 
 #[test]
+fn dsdt_names_the_place_of_the_generation_id_and_tells_of_its_change() {
+    let memory = tables(1);
+    let fadt = find(&memory, b"FACP");
+    let dsdt = table_at(&memory, u64_at(fadt, 140));
+    let has = |needle: &[u8]| dsdt.windows(needle.len()).any(|window| window == needle);
+    // Name(ADDR, Package { 0xff000, 0 }).
+    assert!(has(b"\x08ADDR\x12\x08\x02\x0c\x00\xf0\x0f\x00\x00"));
+    assert!(has(b"\x0dVM_Gen_Counter\0\x0dVMGENCTR\0"));
+    // Method(_E00) { Notify(\_SB.GENC, 0x80) }.
+    assert!(has(b"_E00\x00\x86\x5c\x2e_SB_GENC\x0a\x80"));
+}
+
+#[test]
 fn tables_go_where_kernels_look_for_them() {
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
     assert_eq!(write(&ram, &Machine { cpus: 1, memory: 1 << 20 }).unwrap(), 0xe_0000);
