@@ -60,6 +60,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(dissector()?);
         parts.push(images()?);
         parts.push(viewers()?);
+        parts.push(hives()?);
     }
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
@@ -144,6 +145,15 @@ fn viewers() -> Result<Part> {
         progress::say(&format!("Nothing to look at the VNC server with: {error:#}"));
     }
     command("VNC, by other viewers", &["test", "--package", "busman", "--lib", "vnc::", "--", "--ignored"])
+}
+
+/// The tests of registry hives that need other people's programs; without them they fail, and say so.
+fn hives() -> Result<Part> {
+    let tools = [("hivexregedit", "libwin-hivex-perl"), ("reglookup", "reglookup"), ("reged", "chntpw")];
+    if let Err(error) = packages::install_tools(&tools) {
+        progress::say(&format!("Nothing to read hives with: {error:#}"));
+    }
+    command("hives, by other programs", &["test", "--package", "busman", "--lib", "imc::", "--", "--ignored"])
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Test, display};
+use super::{Test, display, generation, imc};
 use crate::firmware;
 use crate::lab::Lab;
 use crate::vm::{Outcome, Vm};
@@ -17,6 +17,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "4 vCPUs, 6 GiB", run: |lab| starts(lab, 4, "6G", &BOTH_SIDES) },
     Test { name: "a reset loads the firmware again and keeps its variables", run: resets },
     Test { name: "variables are in a file when the machine starts again", run: keeps_variables },
+    Test { name: "a guest's initial configuration is read from the bus", run: imc::reads },
+    Test { name: "what is no initial configuration is refused", run: imc::refuses },
+    Test { name: "a new generation is told, and only that", run: generation::firmware },
+    Test { name: "Linux knows a new generation", run: generation::linux },
     Test { name: "what is no firmware is refused", run: refuses },
     Test { name: "three resolutions, and what is drawn in each", run: display::resolutions },
     Test { name: "the console is shown, and what is typed at it", run: display::console },
@@ -28,11 +32,11 @@ pub const TESTS: &[Test] = &[
 const BOTH_SIDES: [&str; 2] = ["0x0..0xf8000000", "0x100000000..0x188000000"];
 /// What the bus has, and how many offers that is.
 const DEVICES: &str = "shutdown,heartbeat,timesync";
-const OFFERS: u32 = 3;
+pub(super) const OFFERS: u32 = 3;
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
 /// Starts the firmware and waits until it has checked everything.
-fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result<Vm<'a>> {
+pub(super) fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result<Vm<'a>> {
     ensure!(lab.wishes.vmm == Vmm::Busman, "only busman boots this firmware");
     let image = firmware::image()?;
     let image = image.to_str().context("a path that is no text")?;
