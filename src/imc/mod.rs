@@ -55,7 +55,7 @@ struct Create {
     /// Add a service that starts with the guest, for instance setup=cmd.exe /c D:\setup.cmd; may be given several times
     #[arg(long = "service", value_name = "NAME=COMMAND")]
     services: Vec<Service>,
-    /// A guest takes over a configuration whose number is greater than that of the last [default: 2]
+    /// The hive's number: guests are said to take over only a greater one than the last [default: 2]
     #[arg(long, value_name = "N")]
     sequence: Option<u32>,
     /// Replace the file if it exists

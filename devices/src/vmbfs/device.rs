@@ -10,7 +10,6 @@ use super::protocol::{
     ReadFileResponse, Status, VERSION, VersionRequest, VersionResponse, message_type, version_status,
 };
 use super::volume::{Entry, Volume, names};
-use crate::guest_warn;
 use crate::guid::Guid;
 use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
@@ -20,6 +19,7 @@ use crate::vmbus::pipe::{self, MESSAGE_PIPE};
 use crate::vmbus::ring::protocol::{PacketType, PipeHeader};
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
+use crate::{guest_debug, guest_warn};
 
 /// The device. Each opening reads a volume of its own.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl<V: Volume> VmbfsWorker<V> {
     fn entry(&mut self, path: &[u8]) -> Result<Entry, Status> {
         let path = self.path(path)?;
         let entry = self.volume.entry(&path);
-        log::debug!("{}: the guest asks for {path:?}: {entry:?}", self.name);
+        guest_debug!("{}: the guest asks for {path:?}: {entry:?}", self.name);
         Ok(entry?)
     }
 
