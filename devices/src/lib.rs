@@ -144,5 +144,6 @@ pub mod ratelimit;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tpm;
 pub mod video;
 pub mod vmbus;

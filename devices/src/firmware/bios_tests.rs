@@ -297,6 +297,7 @@ fn a_memory_overwrite_request_becomes_its_variable() {
     guest.write(register::MOR_SET, 0x101);
     let id = VariableId::new(vendor::MEMORY_OVERWRITE, "MemoryOverwriteRequestControl").unwrap();
     assert_eq!(guest.variables.lock().unwrap().get(&id).unwrap().data, [1]);
+    assert_eq!(guest.read(register::MOR_SET), 0, "the ACPI method gives this to the OS as success");
 }
 
 #[test]
