@@ -208,7 +208,7 @@ mod tests {
             "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
              --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
              --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --vnc unix:v --trace t \
-             --trace-packets all --trace-limit 1G --nvram n",
+             --trace-packets all --trace-limit 1G --nvram n --tpm unix:t",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -235,6 +235,7 @@ mod tests {
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),
             nvram: Some("n".into()),
+            tpm: Some("unix:t".parse().unwrap()),
         };
         assert_eq!(options, wanted);
     }

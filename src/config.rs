@@ -18,6 +18,7 @@ use serde::{Serialize, Serializer};
 use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
 use crate::display::DisplaySize;
 use crate::size::MemorySize;
+use crate::tpm::TpmSource;
 use crate::vnc::VncOptions;
 use crate::vnc::options::Address;
 
@@ -60,6 +61,8 @@ pub struct Config {
     /// The file of the firmware's variables.
     #[serde(serialize_with = "path_as_text")]
     pub nvram: Option<PathBuf>,
+    /// Where its TPM is, if it has one.
+    pub tpm: Option<TpmSource>,
 }
 
 impl Config {
@@ -110,6 +113,7 @@ impl Options {
             disks: place(self.disks, self.dvds)?,
             trace,
             nvram: self.nvram.map(check_nvram).transpose()?,
+            tpm: self.tpm.map(check_tpm).transpose()?,
         })
     }
 }
@@ -142,6 +146,15 @@ fn check_nvram(path: PathBuf) -> Result<PathBuf, ConfigError> {
     let check =
         if path.exists() { check_file("nvram", &path) } else { check_directory_of("NVRAM file", &path) };
     check.map(|()| path)
+}
+
+/// The directory of its state may not be there yet, the one above it has to.
+fn check_tpm(tpm: TpmSource) -> Result<TpmSource, ConfigError> {
+    match &tpm {
+        TpmSource::State(state) if !state.is_dir() => check_directory_of("TPM's state", state)?,
+        TpmSource::State(_) | TpmSource::Socket(_) => {}
+    }
+    Ok(tpm)
 }
 
 fn check_vnc(vnc: &VncOptions) -> Result<(), ConfigError> {

@@ -24,6 +24,7 @@
 //! | [`hv`] | Hyper-V on KVM: partition, virtual processors, SynIC |
 //! | [`boot`] | kernel, boot structures and ACPI tables in guest RAM |
 //! | [`host`] | the host's terminal and signals |
+//! | [`tpm`] | the machine's TPM: swtpm |
 //! | [`vnc`] | the VNC server: looking at the guest and typing to it |
 
 pub mod api;
@@ -44,5 +45,6 @@ pub mod memory;
 pub mod nvram;
 pub mod report;
 pub mod size;
+pub mod tpm;
 pub mod vmm;
 pub mod vnc;

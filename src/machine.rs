@@ -10,6 +10,7 @@ pub mod firmware;
 mod guest;
 mod platform;
 mod start;
+mod tpm;
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -43,6 +44,7 @@ use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::VcpuThread;
 use crate::memory::{self, MemoryError};
+use crate::tpm::Service;
 use start::Start;
 
 use self::firmware::{Firmware, FirmwareDevices};
@@ -154,6 +156,15 @@ pub fn device_names() -> String {
     BUS_DEVICES.iter().map(|device| device.name).collect::<Vec<_>>().join(", ")
 }
 
+/// What the machines of one run share.
+#[derive(Debug)]
+pub struct Lasting<'a> {
+    /// The firmware's variables, if it has firmware.
+    pub firmware: Option<&'a mut Firmware>,
+    /// Its TPM, if it has one.
+    pub tpm: Option<&'a Service>,
+}
+
 /// Everything that the guest runs on.
 pub struct Machine {
     /// The bus; the control loop calls it.
@@ -201,7 +212,7 @@ impl Debug for Machine {
 }
 
 impl Machine {
-    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With `firmware` it
+    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With firmware it
     /// has what a firmware finds of the host.
     ///
     /// # Errors
@@ -210,7 +221,7 @@ impl Machine {
         config: &Config,
         events: &EventSender,
         console: Box<dyn SerialOutput>,
-        firmware: Option<&mut Firmware>,
+        lasting: Lasting<'_>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -219,14 +230,16 @@ impl Machine {
 
         let mut ports = PortBus::new();
         let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
-        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
+        let mut mmio = MmioBus::new();
+        tpm::add(&mut ports, &mut mmio, &ram, lasting.tpm, config)?;
+        let firmware = lasting.firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
         let bus = Bus::new(ram.clone(), Arc::clone(&synic) as Arc<dyn Synic>).map_err(MachineError::NoBus)?;
 
         let crash = features.has("crash").then(|| Arc::new(CrashRegisters::default()));
-        let (ports, mmio) = (Arc::new(ports), Arc::new(MmioBus::new()));
+        let (ports, mmio) = (Arc::new(ports), Arc::new(mmio));
         let vm = partition.vm;
         let mut processors = Vec::new();
         for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {

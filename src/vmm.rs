@@ -4,6 +4,7 @@
 //! terminal, the control socket's commands. Everything that takes long happens on other threads (virtual
 //! processors, channels), so nothing in here blocks, except that a reset waits for those threads to end.
 
+mod error;
 mod execute;
 mod guest;
 
@@ -13,13 +14,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use devices::firmware::nvram::NvramError;
 use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use thiserror::Error;
 
-use crate::api::{Server, SocketError};
+use crate::api::Server;
 use crate::config::{Config, Trace};
 use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
 use crate::disks::DiskRow;
@@ -29,53 +28,12 @@ use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
 use crate::hv::pause::RunState;
 use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Lasting, Machine};
 use crate::report::{Counters, End, Report};
-use crate::vnc::{self, Desk, VncError};
+use crate::tpm;
+use crate::vnc::{self, Desk};
 
-/// Why a machine could not run.
-#[derive(Debug, Error)]
-pub enum VmmError {
-    /// It could not be built.
-    #[error(transparent)]
-    Machine(#[from] MachineError),
-    /// The firmware's variables.
-    #[error(transparent)]
-    Nvram(#[from] NvramError),
-    /// It could not go on.
-    #[error("The machine failed: {0}")]
-    Failed(String),
-    /// The event loop.
-    #[error("The event loop failed: {0:?}")]
-    EventLoop(event_manager::Error),
-    /// The control socket.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// The VNC server.
-    #[error(transparent)]
-    Vnc(#[from] VncError),
-    /// Signals, terminal, descriptors.
-    #[error("The host refuses")]
-    Host(#[from] io::Error),
-    /// The trace.
-    #[error("Cannot write the trace to {path}")]
-    Trace {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The report.
-    #[error("Cannot write the report to {path}")]
-    Report {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
+pub use error::VmmError;
 
 /// Builds the machine and runs it, again after each reset unless the configuration says once. `started` is when
 /// this program was.
@@ -94,6 +52,7 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let config = config.clone();
     let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
+    let tpm = config.tpm.as_ref().map(tpm::Service::start).transpose()?;
     let console = Console::open()?;
     let terminal = Terminal::open()?;
     let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
@@ -101,7 +60,8 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     loop {
         let (sender, events) = event_channel()?;
         let console = Box::new(outside.console.writer());
-        let mut machine = Machine::build(&outside.config, &sender, console, outside.firmware.as_mut())?;
+        let lasting = Lasting { firmware: outside.firmware.as_mut(), tpm: tpm.as_ref() };
+        let mut machine = Machine::build(&outside.config, &sender, console, lasting)?;
         if let Some(trace) = &trace {
             let first = outside.resets == 0;
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });

@@ -11,6 +11,7 @@ use crate::boot::uefi::Console;
 use crate::disks::{DiskOptions, DvdOptions};
 use crate::display::DisplaySize;
 use crate::size::{FileSize, MemorySize};
+use crate::tpm::TpmSource;
 use crate::vnc::VncOptions;
 
 /// What the user gave; everything may be missing.
@@ -53,6 +54,9 @@ pub struct Options {
     /// Enlightenments that the guest sees: names to add (+) or leave out (-) [default: default]
     #[arg(long, value_name = "LIST", help_heading = "Machine", allow_hyphen_values = true)]
     pub hyperv: Option<String>,
+    /// A TPM 2.0 whose state is in this directory, made if there is none (needs swtpm), or a swtpm that runs
+    #[arg(long, value_name = "DIRECTORY|unix:PATH", help_heading = "Machine")]
+    pub tpm: Option<TpmSource>,
     /// Devices on the bus: shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, or none [default: the first six]
     #[arg(long, value_name = "LIST", help_heading = "Machine", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
@@ -111,6 +115,9 @@ impl Options {
         if let Some(vnc) = &mut options.vnc {
             vnc.join(directory);
         }
+        if let Some(tpm) = &mut options.tpm {
+            tpm.join(directory);
+        }
         for disk in &mut options.disks {
             disk.path = directory.join(&disk.path);
             disk.parents.iter_mut().for_each(|parent| *parent = directory.join(&*parent));
@@ -150,6 +157,7 @@ impl Options {
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
             nvram: self.nvram.or(other.nvram),
+            tpm: self.tpm.or(other.tpm),
         }
     }
 }

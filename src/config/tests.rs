@@ -239,3 +239,17 @@ fn variables_go_with_firmware_and_their_file_may_be_new() {
     assert!(matches!(nvram("no/vm.nvram"), Err(ConfigError::NoDirectory { .. })));
     assert!(matches!(nvram(""), Err(ConfigError::NotAFile { .. })));
 }
+
+#[test]
+fn a_tpms_state_is_in_a_directory_that_can_be_made() {
+    let (directory, options) = machine();
+    let tpm = |text: &str| {
+        let tpm = text.parse().unwrap();
+        Options { tpm: Some(tpm), ..options.clone() }.check().map(|config| config.tpm.unwrap().to_string())
+    };
+    let path = |name: &str| directory.as_path().join(name).display().to_string();
+    for text in [path("tpm"), path(""), "unix:/no/such/socket".to_owned()] {
+        assert_eq!(tpm(&text).unwrap(), text);
+    }
+    assert!(matches!(tpm(&path("no/tpm")), Err(ConfigError::NoDirectory { .. })));
+}

@@ -1,8 +1,8 @@
 //! The DSDT: the devices that an OS can only learn of from AML, and the S5 sleep state.
 
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Method, Name, Or, Package, Path,
-    ResourceTemplate, Return, Scope, ZERO,
+    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Memory32Fixed, Method, Name, Or, Package,
+    Path, ResourceTemplate, Return, Scope, ZERO,
 };
 use acpi_tables::{Aml, AmlSink};
 
@@ -23,6 +23,9 @@ pub(super) fn build(machine: &Machine) -> Raw {
     module_device(machine.memory, &mut devices);
     serial_port(&mut devices);
     cmos_clock(&mut devices);
+    if machine.tpm {
+        tpm(&mut devices);
+    }
     aml.append(&mut Scope::raw("\\_SB_".into(), devices));
 
     let mut dsdt = header(*b"DSDT", 2);
@@ -127,6 +130,23 @@ fn cmos_clock(aml: &mut Vec<u8>) {
                 "_CRS".into(),
                 &ResourceTemplate::new(vec![&IO::new(port::CMOS, port::CMOS, 1, 2), &Irq(gsi::RTC)]),
             ),
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+/// What a TPM is when it has no other firmware: registers, and no Physical Presence Interface, which asks firmware.
+fn tpm(aml: &mut Vec<u8>) {
+    let as_u32 = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
+    let registers =
+        Memory32Fixed::new(true, as_u32(layout::TPM.start), as_u32(layout::TPM.end - layout::TPM.start));
+    Device::new(
+        "TPM2".into(),
+        vec![
+            &Name::new("_HID".into(), &"MSFT0101"),
+            &Name::new("_UID".into(), &1u8),
+            &Name::new("_STA".into(), &WORKING),
+            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&registers])),
         ],
     )
     .to_aml_bytes(aml);

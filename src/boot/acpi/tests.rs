@@ -5,7 +5,7 @@ use super::*;
 const BASE: u64 = boot::ACPI.start;
 
 fn tables(cpus: u32) -> Vec<u8> {
-    build(&Machine { cpus, memory: 6 << 30 }, BASE)
+    build(&Machine { cpus, memory: 6 << 30, tpm: false }, BASE)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -132,16 +132,29 @@ fn dsdt_has_the_bus_below_the_module_device() {
 #[test]
 fn tables_go_where_kernels_look_for_them() {
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
-    assert_eq!(write(&ram, &Machine { cpus: 1, memory: 1 << 20 }).unwrap(), 0xe_0000);
+    assert_eq!(write(&ram, &Machine { cpus: 1, memory: 1 << 20, tpm: false }).unwrap(), 0xe_0000);
     assert_eq!(&ram.read_obj::<[u8; 8]>(GuestAddress(0xe_0000)).unwrap(), b"RSD PTR ");
 }
 
 #[test]
 fn a_thousand_processors_fit_and_too_many_are_refused() {
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
-    write(&ram, &Machine { cpus: 1024, memory: 1 << 20 }).unwrap();
-    let refused = write(&ram, &Machine { cpus: 4095, memory: 1 << 20 });
+    write(&ram, &Machine { cpus: 1024, memory: 1 << 20, tpm: false }).unwrap();
+    let refused = write(&ram, &Machine { cpus: 4095, memory: 1 << 20, tpm: false });
     assert!(matches!(refused, Err(AcpiError::DoNotFit { .. })), "{refused:?}");
-    let refused = write(&ram, &Machine { cpus: 4096, memory: 1 << 20 });
+    let refused = write(&ram, &Machine { cpus: 4096, memory: 1 << 20, tpm: false });
     assert!(matches!(refused, Err(AcpiError::TooManyCpus(4096))), "{refused:?}");
+}
+
+#[test]
+fn a_tpm_is_there_only_if_the_machine_has_one() {
+    let memory = build(&Machine { cpus: 1, memory: 6 << 30, tpm: true }, BASE);
+    let tpm2 = find(&memory, b"TPM2");
+    assert_eq!((tpm2.len(), tpm2[8]), (52, 3));
+    assert_eq!((u32_at(tpm2, 36), u64_at(tpm2, 40), u32_at(tpm2, 48)), (0, 0xfed4_0040, 7));
+    let has = |memory: &[u8], needle: &[u8]| memory.windows(needle.len()).any(|window| window == needle);
+    let registers = [0x86, 9, 0, 1, 0, 0, 0xd4, 0xfe, 0, 0x10, 0, 0];
+    assert!(has(&memory, b"MSFT0101\0") && has(&memory, &registers));
+    let without = tables(1);
+    assert!(!has(&without, b"MSFT0101") && !has(&without, b"TPM2"));
 }

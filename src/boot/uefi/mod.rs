@@ -63,6 +63,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Bytes of RAM.
     pub memory: u64,
+    /// It has a TPM.
+    pub tpm: bool,
 }
 
 /// Writes the firmware and what it wants to find to RAM and says how VP 0 starts.
@@ -102,15 +104,15 @@ fn describe(source: &FirmwareSource, machine: &Machine, entropy: &[u8; ENTROPY])
         .memory_map(&memory_map(machine.memory))
         .entropy(entropy)
         .uuid(source.uuid)
-        .flags(flags(source))
+        .flags(flags(source, machine))
         .processors(machine.cpus)
         .mmio(layout::LOW_GAP..layout::HIGH_RAM, layout::high_mmio(machine.memory))
         .madt(&acpi::madt_table(machine.cpus))
         .finish()
 }
 
-fn flags(source: &FirmwareSource) -> Flags {
-    let machine = Flags::SERIAL_CONTROLLERS | Flags::MEMORY_PROTECTION | Flags::MTRRS_INITIALIZED;
+fn flags(source: &FirmwareSource, machine: &Machine) -> Flags {
+    let always = Flags::SERIAL_CONTROLLERS | Flags::MEMORY_PROTECTION | Flags::MTRRS_INITIALIZED;
     let console = match source.console {
         Console::Com1 => Flags::CONSOLE_COM1,
         Console::Screen => Flags::empty(),
@@ -118,7 +120,8 @@ fn flags(source: &FirmwareSource) -> Flags {
     };
     let page = if source.front_page { Flags::empty() } else { Flags::DISABLE_FRONT_PAGE };
     let watchdog = if source.watchdog { Flags::WATCHDOG } else { Flags::empty() };
-    machine | console | page | watchdog
+    let tpm = if machine.tpm { Flags::TPM | Flags::TPM_LOCALITY } else { Flags::empty() };
+    always | console | page | watchdog | tpm
 }
 
 /// RAM; the firmware itself takes out what it and the legacy hole need.

@@ -123,6 +123,8 @@ bitflags! {
     pub struct Flags: u64 {
         /// The machine has COM1 and COM2.
         const SERIAL_CONTROLLERS = 1 << 0;
+        /// The machine has a TPM.
+        const TPM = 1 << 5;
         /// The firmware's console is COM1; without a console bit it is screen and keyboard.
         const CONSOLE_COM1 = 1 << 7;
         /// The firmware has no console.
@@ -133,6 +135,8 @@ bitflags! {
         const MEMORY_PROTECTION = 1 << 21;
         /// There is a watchdog for the guest: an ACPI table (WDAT) names it.
         const WATCHDOG = 1 << 24;
+        /// The TPM has the registers of a locality, and its control area behind them.
+        const TPM_LOCALITY = 1 << 25;
         /// The host has set the memory type range registers.
         const MTRRS_INITIALIZED = 1 << 28;
     }
