@@ -17,6 +17,7 @@ mod processors;
 mod registers;
 mod start;
 mod synic;
+mod tpm;
 mod vmbus;
 
 use core::panic::PanicInfo;
@@ -42,12 +43,14 @@ extern "C" fn run(registers: &Registers) -> ! {
     synic::check();
     vmbus::check();
     bios::check();
+    tpm::check(&blob);
     say!("lab: ready");
     loop {
         match console::line().as_str() {
             "reboot" => devices::reset(),
             "poweroff" => devices::power_off(),
-            other => say!("What is {other:?}? Words are reboot and poweroff."),
+            "clear tpm" => tpm::clear(),
+            other => say!("What is {other:?}? Words are reboot, poweroff and clear tpm."),
         }
     }
 }

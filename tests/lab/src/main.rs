@@ -30,6 +30,7 @@ mod suite;
 mod table;
 mod terminal;
 mod tests;
+mod tpm2;
 mod tshark;
 mod vm;
 mod vmm;

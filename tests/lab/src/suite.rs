@@ -60,6 +60,7 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(dissector()?);
         parts.push(images()?);
         parts.push(viewers()?);
+        parts.push(tpms()?);
     }
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
@@ -144,6 +145,14 @@ fn viewers() -> Result<Part> {
         progress::say(&format!("Nothing to look at the VNC server with: {error:#}"));
     }
     command("VNC, by other viewers", &["test", "--package", "busman", "--lib", "vnc::", "--", "--ignored"])
+}
+
+/// The tests of the TPM that need swtpm; without it they fail, and say so.
+fn tpms() -> Result<Part> {
+    if let Err(error) = packages::install_tools(&[("swtpm", "swtpm")]) {
+        progress::say(&format!("No TPM: {error:#}"));
+    }
+    command("TPM, by swtpm", &["test", "--package", "busman", "--lib", "tpm::", "--", "--ignored"])
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

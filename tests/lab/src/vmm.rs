@@ -63,6 +63,7 @@ pub struct Guest {
     initrd: Option<PathBuf>,
     kernel: Option<PathBuf>,
     display: Option<String>,
+    tpm: Option<String>,
     disks: Vec<Disk>,
 }
 
@@ -85,6 +86,7 @@ impl Guest {
             initrd: None,
             kernel: None,
             display: None,
+            tpm: None,
             disks: Vec::new(),
         }
     }
@@ -162,6 +164,11 @@ impl Guest {
         Self { display: Some(size.to_owned()), ..self }
     }
 
+    /// Gives the machine a TPM with its state in this directory, where the VMM runs.
+    pub fn tpm(self, state: &str) -> Self {
+        Self { tpm: Some(state.to_owned()), ..self }
+    }
+
     /// Adds a disk.
     pub fn disk(mut self, disk: &Disk) -> Self {
         self.disks.push(disk.clone());
@@ -211,6 +218,9 @@ impl Guest {
         }
         if let Some(size) = &self.display {
             args.extend(["--display".into(), size.clone()]);
+        }
+        if let Some(state) = &self.tpm {
+            args.extend(["--tpm".into(), state.clone()]);
         }
         if let Some(socket) = &self.socket {
             args.extend(["--api-socket".into(), text(socket)]);

@@ -9,6 +9,7 @@ mod platform;
 mod rings;
 mod services;
 mod storage;
+mod tpm;
 
 use anyhow::{Result, ensure};
 

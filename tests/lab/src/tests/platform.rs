@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Test, display};
+use super::{Test, display, tpm};
 use crate::firmware;
 use crate::lab::Lab;
 use crate::vm::{Outcome, Vm};
@@ -18,6 +18,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "a reset loads the firmware again and keeps its variables", run: resets },
     Test { name: "variables are in a file when the machine starts again", run: keeps_variables },
     Test { name: "what is no firmware is refused", run: refuses },
+    Test { name: "the firmware drives the TPM, and has it cleared", run: tpm::firmware },
+    Test { name: "the TPM under Linux, through a reboot and a new run", run: tpm::linux },
     Test { name: "three resolutions, and what is drawn in each", run: display::resolutions },
     Test { name: "the console is shown, and what is typed at it", run: display::console },
     Test { name: "keys and the mouse reach the guest", run: display::input },
@@ -32,7 +34,7 @@ const OFFERS: u32 = 3;
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
 /// Starts the firmware and waits until it has checked everything.
-fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result<Vm<'a>> {
+pub(super) fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result<Vm<'a>> {
     ensure!(lab.wishes.vmm == Vmm::Busman, "only busman boots this firmware");
     let image = firmware::image()?;
     let image = image.to_str().context("a path that is no text")?;
