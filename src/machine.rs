@@ -180,8 +180,10 @@ pub struct Machine {
     vm: Arc<VmFd>,
     /// Bytes of RAM.
     memory: u64,
-    /// The resolution that guests are to begin with.
+    /// The resolution that video memory is made for.
     display_size: DisplaySize,
+    /// The resolution that the guest is asked for.
+    preferred: DisplaySize,
     processors: Vec<Processor>,
     running: Vec<VcpuThread>,
     counters: Vec<Arc<ExitCounters>>,
@@ -261,6 +263,7 @@ impl Machine {
             vm,
             memory: config.memory,
             display_size: config.display,
+            preferred: config.display,
             processors,
             running: Vec::new(),
             counters,

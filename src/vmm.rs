@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Instant;
 
 use devices::firmware::nvram::NvramError;
@@ -21,9 +22,9 @@ use thiserror::Error;
 
 use crate::api::{Server, SocketError};
 use crate::config::{Config, Trace};
-use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
+use crate::control::{Answer, Command, CommandReceiver, Outcome, Reply, command_channel};
 use crate::disks::DiskRow;
-use crate::display::Display;
+use crate::display::{Display, DisplaySize};
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::{Console, Signals, Terminal};
 use crate::hv::crash::CrashReport;
@@ -96,7 +97,9 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
     let console = Console::open()?;
     let terminal = Terminal::open()?;
-    let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
+    let (resolution, resets) = (None, 0);
+    let mut outside =
+        Outside { config, signals, console, terminal, commands, firmware, desk, resolution, resets };
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
@@ -107,6 +110,8 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
             machine.bus.trace(trace.tracer());
         }
+        // Its video memory is as large as that of the one before.
+        let _ = outside.resolution.map(|size| machine.prefer(size));
         outside.desk.put(machine.display.clone());
         machine.start()?;
         let start_to_guest_us = *start_to_guest_us
@@ -191,6 +196,8 @@ struct Outside {
     firmware: Option<Firmware>,
     /// Where VNC viewers find the machine that there is now.
     desk: Arc<Desk>,
+    /// The resolution that a user has asked for.
+    resolution: Option<DisplaySize>,
     /// Lives of the machine before this one.
     resets: u64,
 }
@@ -371,6 +378,13 @@ impl MutEventSubscriber for ControlLoop<'_> {
 /// Shows an outcome on the terminal.
 fn show(outcome: Outcome) {
     match outcome {
+        // To look at all of a picture takes a while.
+        Ok(answer @ Answer::Display(_)) => {
+            let looking = Builder::new().name("display".to_owned()).spawn(move || say(&answer.to_string()));
+            if let Err(error) = looking {
+                log::warn!("Nobody looks at the display: {error}");
+            }
+        }
         Ok(answer) => say(&answer.to_string()),
         Err(refusal) => say(&format!("busman: {}\n", refusal.sentence())),
     }

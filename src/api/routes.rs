@@ -15,7 +15,7 @@ use super::Vm;
 use super::http::{JSON, PNG, Request, Response};
 use crate::control::{Answer, Command, GuestCommand, Outcome, Refusal};
 use crate::disks::{Place, Unit, UnitError};
-use crate::display::{Picture, ScreenshotError};
+use crate::display::{DisplayRow, DisplaySize, Picture, ScreenshotError};
 use crate::machine::MachineError;
 
 /// The description that clients can fetch.
@@ -51,7 +51,7 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 35] = [
+pub(super) const ROUTES: [Route; 36] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
@@ -102,6 +102,10 @@ pub(super) const ROUTES: [Route; 35] = [
     command("PUT", "/api/v1/vm/guest/copy", |call| Ok(Command::Guest(GuestCommand::Copy(call.body()?)))),
     command("DELETE", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CancelCopy)),
     command("GET", "/api/v1/vm/display", |call| call.plain(Command::Display)),
+    command("PUT", "/api/v1/vm/display", |call| {
+        let Resolution { resolution } = call.body()?;
+        Ok(Command::Resolution(resolution))
+    }),
     command("GET", "/api/v1/vm/screen", |call| call.plain(Command::Screen)),
     command("PUT", "/api/v1/vm/keyboard", |call| {
         let Keys { keys } = call.body()?;
@@ -153,6 +157,14 @@ struct NewPair {
 struct Force {
     /// Even if the guest has locked it.
     force: bool,
+}
+
+/// The body of requests for another resolution.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolution {
+    /// As in `1280x1024`.
+    resolution: DisplaySize,
 }
 
 /// The body of requests that press keys.
@@ -238,7 +250,7 @@ impl Route {
 fn outcome(outcome: Outcome) -> Response {
     match outcome {
         Ok(Answer::Done) => Response::empty(204),
-        Ok(Answer::Asked(_) | Answer::AskedToEject) => Response::empty(202),
+        Ok(Answer::Asked(_) | Answer::AskedToEject | Answer::AskedToResize) => Response::empty(202),
         Ok(Answer::State(status)) => Response::json(&status),
         Ok(Answer::Config(config)) => Response::json(&config),
         Ok(Answer::Channels(rows)) => Response::json(&rows),
@@ -251,7 +263,7 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Addresses(addresses)) => Response::json(&addresses),
         Ok(Answer::Ip(info)) => Response::json(&info),
         Ok(Answer::Copy(status)) => Response::json(&status),
-        Ok(Answer::Display(row)) => Response::json(&row),
+        Ok(Answer::Display(Picture(screen))) => Response::json(&DisplayRow::of(&*screen)),
         Ok(Answer::Screen(picture)) => photograph(&picture),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
@@ -284,6 +296,7 @@ fn status(refusal: &Refusal) -> u16 {
         Refusal::Guest(GuestError::Busy) => 503,
         Refusal::Guest(GuestError::NoAnswer(_)) => 504,
         Refusal::Guest(_) => 409,
+        Refusal::Resolution(_) => 409,
         Refusal::Disk(UnitError::Absent(_)) => 404,
         Refusal::Disk(UnitError::Bus { .. }) | Refusal::Device(_) => 500,
         Refusal::Disk(_) => 409,

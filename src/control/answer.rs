@@ -36,12 +36,14 @@ pub enum Answer {
     Disks(Vec<DiskRow>),
     /// The disk or drive that was added.
     Disk(Box<DiskRow>),
-    /// What the guest shows.
-    Display(DisplayRow),
-    /// The screen; whoever asked makes the photograph.
+    /// The screen; whoever asked looks what the guest shows.
+    Display(Picture),
+    /// The same; whoever asked makes the photograph.
     Screen(Picture),
     /// The guest was asked to let the disc go, and does it in its own time.
     AskedToEject,
+    /// The guest was asked for another resolution, and may follow.
+    AskedToResize,
     /// What the guest says of itself, or was told.
     Pairs(Vec<Pair>),
     /// One of these.
@@ -96,7 +98,11 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The log tells of these.
-            Answer::Done | Answer::Asked(_) | Answer::AskedToEject | Answer::Screen(_) => Ok(()),
+            Answer::Done
+            | Answer::Asked(_)
+            | Answer::AskedToEject
+            | Answer::AskedToResize
+            | Answer::Screen(_) => Ok(()),
             Answer::State(status) => text::write(f, status),
             Answer::Config(config) => text::write(f, config),
             Answer::Channels(rows) => ChannelTable(rows).fmt(f),
@@ -109,7 +115,7 @@ impl fmt::Display for Answer {
             Answer::Addresses(addresses) => text::write(f, addresses),
             Answer::Ip(info) => text::write(f, info),
             Answer::Copy(status) => text::write(f, status),
-            Answer::Display(row) => text::write(f, row),
+            Answer::Display(Picture(screen)) => text::write(f, &DisplayRow::of(&**screen)),
             Answer::Help => writeln!(f, "{HELP}"),
         }
     }

@@ -25,7 +25,7 @@ pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_
 pub use self::guest::{Addresses, CopyOptions, GuestCommand};
 pub use self::refusal::Refusal;
 use crate::disks::{OptionError, Place, PlaceError, Unit};
-use crate::display::{Chord, KeyError, PointerError, PointerEvent};
+use crate::display::{Chord, DisplaySize, DisplaySizeError, KeyError, PointerError, PointerEvent};
 
 /// A request to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub enum Command {
     Guest(GuestCommand),
     /// Tell what the guest shows, in short.
     Display,
+    /// Ask the guest for another resolution.
+    Resolution(DisplaySize),
     /// Give the screen, for a photograph.
     Screen,
     /// Press keys and let them go.
@@ -104,7 +106,7 @@ pub enum CommandError {
     /// No such word.
     #[error(
         "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
-         channels, counters, devices, remove, add, disks, insert, eject, guest, display, key, pointer and help"
+         channels, counters, devices, remove, add, disks, insert, eject, guest, display, resolution, key, pointer and help"
     )]
     Unknown(String),
     /// The word needs a device.
@@ -128,6 +130,9 @@ pub enum CommandError {
     /// The words for keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The word for a resolution.
+    #[error(transparent)]
+    Resolution(#[from] DisplaySizeError),
     /// The words for the pointer.
     #[error(transparent)]
     Pointer(#[from] PointerError),
@@ -151,7 +156,8 @@ Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
                remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L,
                guest info, guest ip, guest freeze, guest thaw,
                guest copy FROM TO,
-               display, key ctrl-alt-delete, pointer X Y left, help
+               display, resolution WxH, key ctrl-alt-delete, pointer X Y left,
+               help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 

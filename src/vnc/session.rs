@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use devices::display::{Changes, Cursor, Mode, PIXEL, Rect, Screen};
+use devices::display::{Changes, Cursor, Mode, PIXEL, Rect, ResolutionError, Screen};
 use zerocopy::IntoBytes;
 
 use super::encodings::{Encoder, Encoding, Picture};
@@ -64,8 +64,8 @@ impl Wishes {
 struct News {
     /// The picture's size.
     size: bool,
-    /// The viewer's wish for another size is not fulfilled.
-    no_resize: bool,
+    /// What became of the viewer's wish for another size.
+    resized: Option<u16>,
     cursor: bool,
     /// Extended key events are understood.
     extended_key: bool,
@@ -160,7 +160,10 @@ impl Session {
                 self.input.pointer(buttons, (x, y), shown.unwrap_or(self.size));
             }
             Message::CutText(_) => {}
-            Message::DesktopSize => self.news.no_resize = self.wishes.extended_desktop_size,
+            Message::DesktopSize { mode, screens } => {
+                let known = self.wishes.extended_desktop_size;
+                self.news.resized = known.then(|| self.resize(mode, screens));
+            }
         }
         Ok(())
     }
@@ -172,6 +175,20 @@ impl Session {
         self.news.extended_key |= wishes.extended_key && !before.extended_key;
         self.news.cursor |= wishes.cursor && !before.cursor;
         if wishes.resize() && !before.resize() {
+    /// Asks the guest for a size, and says what comes of it (rfbproto, `SetDesktopSize`).
+    fn resize(&self, wanted: Mode, screens: u8) -> u16 {
+        let Some(screen) = &self.screen else { return resize::PROHIBITED };
+        if screens != 1 {
+            return resize::INVALID_LAYOUT;
+        }
+        match screen.prefer(wanted) {
+            Ok(()) if mode(&**screen) == Some(wanted) => resize::DONE,
+            Ok(()) => resize::FORWARDED,
+            Err(ResolutionError::Range { .. }) => resize::INVALID_LAYOUT,
+            Err(ResolutionError::Memory { .. }) => resize::OUT_OF_RESOURCES,
+        }
+    }
+
             self.follow_mode();
         }
     }
@@ -225,9 +242,9 @@ impl Session {
             self.put_size(resize::BY_SERVER, resize::DONE, out);
             return None;
         }
-        if std::mem::take(&mut self.news.no_resize) {
+        if let Some(status) = self.news.resized.take() {
             self.asked = None;
-            self.put_size(resize::BY_THIS_CLIENT, resize::PROHIBITED, out);
+            self.put_size(resize::BY_THIS_CLIENT, status, out);
             return None;
         }
         let bands = bands(self.missing.take(area));

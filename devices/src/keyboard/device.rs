@@ -119,8 +119,7 @@ impl KeyboardWorker {
             (PacketType::COMPLETION, _) => {}
             (kind, message) => guest_warn!("keyboard: {kind:?} with message {message:?} is left alone"),
         }
-        let sent = self.queue.complete(replies, packet)?;
-        Ok(if sent == Sent::Yes { Flow::Continue } else { Flow::Pause })
+        self.queue.complete(replies, packet)
     }
 
     fn negotiate(&mut self, packet: &Packet<'_>, replies: &mut Replies<'_>) -> Result<(), ChannelError> {

@@ -127,8 +127,7 @@ impl MouseWorker {
                 guest_warn!("mouse: {:?} with message {kind:?} is left alone", packet.kind);
             }
         }
-        let sent = self.queue.complete(replies, packet)?;
-        Ok(if sent == Sent::Yes { Flow::Continue } else { Flow::Pause })
+        self.queue.complete(replies, packet)
     }
 
     /// A driver that starts over finds nothing of its predecessor.

@@ -25,7 +25,7 @@ use crate::control::{
     Addresses, Answer, Command, DeviceRow, GuestCommand, Outcome, Refusal, Status, command_channel,
 };
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
-use crate::display::{DisplayRow, Picture};
+use crate::display::Picture;
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
 use crate::report::{Counters, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -64,12 +64,8 @@ impl Vm for FakeVm {
             Command::Disks => Answer::Disks(vec![disk_row()]),
             Command::AddDisk(_) => Answer::Disk(Box::new(disk_row())),
             Command::Guest(command) => guest(&command),
-            Command::Display => Answer::Display(DisplayRow {
-                width: 1024,
-                height: 768,
-                picture: "89abcdef".into(),
-                pointer: false,
-            }),
+            Command::Display => Answer::Display(Picture(TestScreen::new(32, 20))),
+            Command::Resolution(_) => Answer::AskedToResize,
             Command::Screen => Answer::Screen(Picture(TestScreen::new(32, 20))),
             Command::Help => Answer::Help,
             _ => Answer::Done,

@@ -1,4 +1,4 @@
-//! The server with other people's viewers: gtk-vnc, TightVNC and TigerVNC see the picture, pixel by pixel.
+//! The server with other people's viewers: gtk-vnc, TightVNC and TigerVNC see the picture, pixel by pixel, and type.
 //!
 //! `cargo lab test` installs them and runs these tests: cargo test --lib vnc -- --ignored
 
