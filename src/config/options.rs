@@ -79,7 +79,7 @@ pub struct Options {
     /// Listen for `busman ctl` and other HTTP clients on a Unix socket here, for this user alone
     #[arg(long, value_name = "PATH", help_heading = "Run")]
     pub api_socket: Option<PathBuf>,
-    /// Let VNC viewers see the guest and type to it, and add a display with keyboard and mouse; options: password-file=FILE,tls-cert=FILE,tls-key=FILE
+    /// Let VNC viewers see the guest and type to it, and add a display with keyboard and mouse; options: password-file=FILE,tls-cert=FILE,tls-key=FILE,keymap=LAYOUT
     #[arg(long, value_name = "ADDRESS:PORT|unix:PATH,OPTIONS", help_heading = "Run")]
     pub vnc: Option<VncOptions>,
     /// Record the bus's control messages in this file, for Wireshark

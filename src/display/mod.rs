@@ -46,7 +46,8 @@ impl DisplayRow {
         let mut pixels = Vec::new();
         let area = screen.mode().and_then(|mode| screen.read(mode.area(), &mut pixels));
         // The fourth byte of a pixel is nobody's.
-        let colours = pixels.as_chunks::<PIXEL>().0.iter().flat_map(|&[blue, green, red, _]| [blue, green, red]);
+        let colours =
+            pixels.as_chunks::<PIXEL>().0.iter().flat_map(|&[blue, green, red, _]| [blue, green, red]);
         let crc = crc32c::crc32c(&colours.collect::<Vec<u8>>());
         DisplayRow {
             width: area.map_or(0, |area| area.width),

@@ -178,10 +178,7 @@ mod tests {
                 &[255, 0, 0, 1, 0, 0, 0, 97, 0, 0, 0, 0x1e],
                 Message::PlacedKey { keysym: 97, keycode: 0x1e, pressed: true },
             ),
-            (
-                size.as_slice(),
-                Message::DesktopSize { mode: Mode { width: 1024, height: 768 }, screens: 1 },
-            ),
+            (size.as_slice(), Message::DesktopSize { mode: Mode { width: 1024, height: 768 }, screens: 1 }),
         ] {
             for length in 0..bytes.len() {
                 assert_eq!(parse(&bytes[..length]), Ok(None), "{length} of {bytes:?}");

@@ -13,6 +13,7 @@ use zerocopy::IntoBytes;
 
 use super::encodings::{Encoder, Encoding, Picture};
 use super::input::Input;
+use super::keymap::Keymap;
 use super::messages::Message;
 use super::pixels::{Converter, FormatError, NATIVE};
 use super::protocol::{FramebufferUpdate, OneScreen, Rectangle, ServerInit, encoding, resize, server};
@@ -82,6 +83,7 @@ struct Update {
 #[derive(Debug)]
 pub(super) struct Session {
     screen: Option<Arc<dyn Screen>>,
+    keymap: Arc<Keymap>,
     input: Input,
     /// Size of the picture as the viewer knows it.
     size: Mode,
@@ -104,7 +106,7 @@ impl Session {
     ///
     /// # Errors
     /// Never: the guest's own format exists.
-    pub(super) fn new(display: Display, out: &mut Vec<u8>) -> Result<Self, FormatError> {
+    pub(super) fn new(display: Display, keymap: Arc<Keymap>, out: &mut Vec<u8>) -> Result<Self, FormatError> {
         let converter = Converter::new(NATIVE)?;
         let size = display.screen.as_ref().and_then(|screen| mode(&**screen)).unwrap_or(FIRST_SIZE);
         let init = ServerInit {
@@ -119,7 +121,8 @@ impl Session {
         missing.add(size.area(), size);
         Ok(Session {
             screen: display.screen.clone(),
-            input: Input::new(display),
+            keymap: Arc::clone(&keymap),
+            input: Input::new(display, keymap),
             size,
             wishes: Wishes::default(),
             converter,
@@ -136,7 +139,7 @@ impl Session {
     /// Another machine is in the old one's place.
     pub(super) fn put(&mut self, display: Display) {
         self.screen = display.screen.clone();
-        self.input = Input::new(display);
+        self.input = Input::new(display, Arc::clone(&self.keymap));
         self.changed(&Changes { mode: true, cursor: true, dirty: Vec::new() });
     }
 
@@ -168,13 +171,6 @@ impl Session {
         Ok(())
     }
 
-    fn wish(&mut self, wishes: Wishes) {
-        let before = std::mem::replace(&mut self.wishes, wishes);
-        // The first of these says that the server knows them.
-        self.news.size |= wishes.extended_desktop_size && !before.extended_desktop_size;
-        self.news.extended_key |= wishes.extended_key && !before.extended_key;
-        self.news.cursor |= wishes.cursor && !before.cursor;
-        if wishes.resize() && !before.resize() {
     /// Asks the guest for a size, and says what comes of it (rfbproto, `SetDesktopSize`).
     fn resize(&self, wanted: Mode, screens: u8) -> u16 {
         let Some(screen) = &self.screen else { return resize::PROHIBITED };
@@ -189,6 +185,13 @@ impl Session {
         }
     }
 
+    fn wish(&mut self, wishes: Wishes) {
+        let before = std::mem::replace(&mut self.wishes, wishes);
+        // The first of these says that the server knows them.
+        self.news.size |= wishes.extended_desktop_size && !before.extended_desktop_size;
+        self.news.extended_key |= wishes.extended_key && !before.extended_key;
+        self.news.cursor |= wishes.cursor && !before.cursor;
+        if wishes.resize() && !before.resize() {
             self.follow_mode();
         }
     }

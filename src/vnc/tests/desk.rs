@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use devices::display::{Cursor, Keys, Mode, PIXEL, Pointer, Rect, ResolutionError, Scancode, Screen, Viewers, Watch};
+use devices::display::{
+    Cursor, Keys, Mode, PIXEL, Pointer, Rect, ResolutionError, Scancode, Screen, Viewers, Watch,
+};
 
 use crate::display::Display;
 

@@ -23,7 +23,8 @@ impl Fixture {
     fn new(width: u16, height: u16) -> Self {
         let screen = TestScreen::new(width, height);
         let mut out = Vec::new();
-        let session = Session::new(screen.display(&Arc::new(Hands::default())), Arc::default(), &mut out).unwrap();
+        let session =
+            Session::new(screen.display(&Arc::new(Hands::default())), Arc::default(), &mut out).unwrap();
         let client = Client::begin(&mut Wire(out.as_slice()));
         let watch = screen.watch().unwrap();
         let _ = watch.take();
