@@ -31,6 +31,7 @@ mod table;
 mod terminal;
 mod tests;
 mod tshark;
+mod viewer;
 mod vm;
 mod vmm;
 mod wire;
@@ -96,6 +97,9 @@ enum Command {
     /// Says something to a socket, and prints what is answered until the other side ends
     #[command(hide = true)]
     Say { socket: PathBuf, words: String },
+    /// Watches a VNC server, and says what came of it once a file `stop` in the folder says so
+    #[command(hide = true)]
+    Watch { socket: PathBuf, folder: PathBuf },
     /// The lab's agent, started by the lab itself
     #[command(hide = true)]
     Agent { port: PathBuf },
@@ -151,6 +155,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             io::copy(&mut stream, &mut io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Watch { socket, folder } => viewer::watch(&socket, &folder),
         Command::Agent { port } => agent::serve_port(&port).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -138,6 +138,7 @@ fn viewers() -> Result<Part> {
         ("Xvfb", "xvfb"),
         ("xdotool", "xdotool"),
         ("setxkbmap", "x11-xkb-utils"),
+        ("xtightvncviewer", "xtightvncviewer"),
         ("djpeg", "libjpeg-turbo-progs"),
     ];
     if let Err(error) = packages::install_tools(&tools) {

@@ -63,6 +63,7 @@ pub struct Guest {
     initrd: Option<PathBuf>,
     kernel: Option<PathBuf>,
     display: Option<String>,
+    vnc: Option<PathBuf>,
     disks: Vec<Disk>,
 }
 
@@ -85,6 +86,7 @@ impl Guest {
             initrd: None,
             kernel: None,
             display: None,
+            vnc: None,
             disks: Vec::new(),
         }
     }
@@ -157,9 +159,14 @@ impl Guest {
         Self { kernel: Some(kernel.to_owned()), ..self }
     }
 
-    /// Adds a display with keyboard and mouse; the guest is to begin with this resolution.
+    /// Adds a display with keyboard and mouse; the guest is to begin with this resolution. QEMU's is a VGA card.
     pub fn display(self, size: &str) -> Self {
         Self { display: Some(size.to_owned()), ..self }
+    }
+
+    /// Lets VNC viewers in through this Unix socket, where it runs.
+    pub fn vnc(self, path: &Path) -> Self {
+        Self { vnc: Some(path.to_owned()), ..self }
     }
 
     /// Adds a disk.
@@ -212,6 +219,9 @@ impl Guest {
         if let Some(size) = &self.display {
             args.extend(["--display".into(), size.clone()]);
         }
+        if let Some(socket) = &self.vnc {
+            args.extend(["--vnc".into(), format!("unix:{}", text(socket))]);
+        }
         if let Some(socket) = &self.socket {
             args.extend(["--api-socket".into(), text(socket)]);
         }
@@ -231,6 +241,12 @@ impl Guest {
         let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
         if self.once {
             args.push("-no-reboot".into());
+        }
+        if self.display.is_some() {
+            args.extend(["-device".into(), "VGA".into()]);
+        }
+        if let Some(socket) = &self.vnc {
+            args.extend(["-vnc".into(), format!("unix:{}", text(socket))]);
         }
         args
     }

@@ -3,12 +3,13 @@
 mod api;
 mod boot;
 mod bus;
-mod display;
+pub mod display;
 mod guest;
 mod platform;
 mod rings;
 mod services;
 mod storage;
+pub mod viewers;
 
 use anyhow::{Result, ensure};
 

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Test, display};
+use super::{Test, display, viewers};
 use crate::firmware;
 use crate::lab::Lab;
 use crate::vm::{Outcome, Vm};
@@ -22,6 +22,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "the console is shown, and what is typed at it", run: display::console },
     Test { name: "keys and the mouse reach the guest", run: display::input },
     Test { name: "a driver goes and comes back", run: display::reload },
+    Test { name: "what is typed in TigerVNC's viewer is in the screenshot", run: viewers::types },
+    Test {
+        name: "a viewer follows the guest's modes and gets what changes, told or not",
+        run: viewers::watches,
+    },
 ];
 
 /// RAM of 6 GiB: below the low gap, and from 4 GiB on.
