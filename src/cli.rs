@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::config::{Config, ConfigError, Options};
 use crate::ctl::{Ctl, Guest, Screenshot};
 use crate::image::Image;
+use crate::imc::Imc;
 use crate::nvram::Nvram;
 
 const RUN_EXAMPLES: &str = "\
@@ -57,11 +58,13 @@ const GUEST_EXAMPLES: &str = "\
 Examples:
   busman guest --socket vm.sock info
   busman guest --socket vm.sock --json ip | jq -r '.ipv4[0]'
+  busman guest --socket vm.sock set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2/24 --gateway 10.0.0.1
   busman guest --socket vm.sock copy --create-path tools.tar /opt/tools/tools.tar
 
   A consistent copy of a disk while the guest runs:
     export BUSMAN_SOCKET=vm.sock
-    busman guest freeze && cp --reflink=auto disk.img backup.img; busman guest thaw
+    busman guest freeze --for 600 && cp --reflink=auto disk.img backup.img; busman guest thaw
+  If thaw fails because the time was over, the copy is worth nothing
 
 The guest must run programs for it; in Debian they are in the package hyperv-daemons.";
 
@@ -104,13 +107,26 @@ Examples:
   Boot the third entry first; bytes are in hexadecimal digits:
     busman nvram set --file vm.nvram BootOrder --hex '02 00 00 00 01 00'
 
+  Secure Boot's keys, from a template of OpenVMM's, or each from a signed file:
+    busman nvram secure-boot --file vm.nvram MicrosoftWindows_Template.json
+    busman nvram set --file vm.nvram PK --auth PK.auth
+
   Put a machine into setup mode, without its platform key:
     busman nvram set --file vm.nvram PK --delete
 
-  Forget everything:
+  Forget all variables; and give a copy of the file to another machine:
     busman nvram reset --file vm.nvram
+    busman nvram uuid --file copy.nvram $(uuidgen)
 
 A running machine's file can be read, not changed. The host is the owner of the file: no signature is needed.";
+
+const IMC_EXAMPLES: &str = "\
+Examples:
+  Settings in the form of Windows' registry editor, and a script that starts with the guest:
+    busman imc create lab.hiv --reg settings.reg --service 'setup=cmd.exe /c D:\\setup.cmd'
+    busman run --firmware MSVM.fd --disk win.vhdx --imc lab.hiv
+
+A service runs as the system. Of the settings, keys below HKEY_LOCAL_MACHINE\\SYSTEM can be set, and nothing removed.";
 
 /// Runs virtual machines on KVM that look like Hyper-V generation 2 machines
 #[derive(Debug, Parser)]
@@ -142,6 +158,9 @@ pub enum Command {
     /// List, show, set and delete the variables of a machine's firmware, while it is off
     #[command(after_help = NVRAM_EXAMPLES)]
     Nvram(Nvram),
+    /// Make initial configurations for Windows guests
+    #[command(after_help = IMC_EXAMPLES)]
+    Imc(Imc),
     /// Print completions for a shell, for instance: source <(busman completions bash)
     Completions {
         /// Your shell
@@ -183,6 +202,7 @@ pub fn completions(shell: Shell, out: &mut dyn Write) {
 mod tests {
     use super::*;
     use crate::boot::uefi::Console;
+    use crate::config::GenerationChoice;
     use crate::size::{FileSize, MemorySize};
     use clap::error::ErrorKind;
 
@@ -206,9 +226,9 @@ mod tests {
     fn options_are_understood() {
         let options = options(
             "busman run --kernel k --initrd i --cmdline -quiet --firmware f --firmware-console screen \
-             --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --cpus 4 --memory 512M --hyperv -ipi,+reset \
+             --no-front-page --watchdog --uuid 00112233-4455-6677-8899-AABBCCDDEEFF --smbios serial=1 --com2 c --cpus 4 --memory 512M --hyperv -ipi,+reset \
              --devices shutdown,heartbeat --display 800x600 --loopback --disk a.img,lun=1 --dvd b.iso --once --report r --api-socket s --vnc unix:v --trace t \
-             --trace-packets all --trace-limit 1G --nvram n",
+             --trace-packets all --trace-limit 1G --nvram n --imc i --generation-id new --tpm unix:t",
         );
         let wanted = Options {
             kernel: Some("k".into()),
@@ -219,6 +239,8 @@ mod tests {
             no_front_page: true,
             watchdog: true,
             uuid: "00112233-4455-6677-8899-aabbccddeeff".parse().ok(),
+            smbios: "serial=1".parse().ok(),
+            com2: Some("c".into()),
             cpus: Some(4),
             memory: Some(MemorySize(512 << 20)),
             hyperv: Some("-ipi,+reset".into()),
@@ -235,6 +257,9 @@ mod tests {
             trace_packets: Some(vec!["all".into()]),
             trace_limit: Some(FileSize(1 << 30)),
             nvram: Some("n".into()),
+            imc: Some("i".into()),
+            generation_id: Some(GenerationChoice::New),
+            tpm: Some("unix:t".parse().unwrap()),
         };
         assert_eq!(options, wanted);
     }

@@ -6,6 +6,7 @@
 mod boot;
 mod device_list;
 mod error;
+mod generation;
 mod options;
 mod trace;
 
@@ -13,17 +14,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use devices::guid::Guid;
 use serde::{Serialize, Serializer};
 
 use crate::disks::{DiskOptions, DvdOptions, Place, PlaceError, Unit, UnitConfig};
 use crate::display::DisplaySize;
 use crate::size::MemorySize;
+use crate::tpm::TpmSource;
 use crate::vnc::VncOptions;
 use crate::vnc::options::Address;
 
 pub use boot::{Boot, Uuid};
 pub use device_list::DEVICES;
 pub use error::ConfigError;
+pub use generation::GenerationChoice;
 pub use options::Options;
 pub use trace::Trace;
 
@@ -60,14 +64,17 @@ pub struct Config {
     /// The file of the firmware's variables.
     #[serde(serialize_with = "path_as_text")]
     pub nvram: Option<PathBuf>,
-}
-
-impl Config {
-    /// Whether the machine starts with firmware, and has what firmware finds of the host.
-    #[must_use]
-    pub fn has_firmware(&self) -> bool {
-        matches!(self.boot, Boot::Firmware(_))
-    }
+    /// Where the second serial port leads.
+    #[serde(serialize_with = "path_as_text")]
+    pub com2: Option<PathBuf>,
+    /// The initial configuration of a Windows guest.
+    #[serde(serialize_with = "path_as_text")]
+    pub imc: Option<PathBuf>,
+    /// The machine's generation; `None`: the one of `nvram`, and never without firmware.
+    #[serde(serialize_with = "generation::as_text")]
+    pub generation_id: Option<Guid>,
+    /// Where its TPM is, if it has one.
+    pub tpm: Option<TpmSource>,
 }
 
 impl Options {
@@ -83,6 +90,9 @@ impl Options {
         if let Some(socket) = &self.api_socket {
             check_directory_of("socket", socket)?;
         }
+        if let Some(com2) = &self.com2 {
+            check_directory_of("file for COM2", com2)?;
+        }
         if let Some(vnc) = &self.vnc {
             check_vnc(vnc)?;
         }
@@ -90,6 +100,10 @@ impl Options {
         if cpus == 0 {
             return Err(ConfigError::NoCpus);
         }
+        if let Some(imc) = &self.imc {
+            check_file("imc", imc)?;
+        }
+        let generation_id = generation::check(self.generation_id, &boot)?;
         let trace = trace::check(self.trace, self.trace_packets, self.trace_limit)?;
         Ok(Config {
             boot,
@@ -110,6 +124,10 @@ impl Options {
             disks: place(self.disks, self.dvds)?,
             trace,
             nvram: self.nvram.map(check_nvram).transpose()?,
+            com2: self.com2,
+            imc: self.imc,
+            generation_id,
+            tpm: self.tpm.map(check_tpm).transpose()?,
         })
     }
 }
@@ -142,6 +160,15 @@ fn check_nvram(path: PathBuf) -> Result<PathBuf, ConfigError> {
     let check =
         if path.exists() { check_file("nvram", &path) } else { check_directory_of("NVRAM file", &path) };
     check.map(|()| path)
+}
+
+/// The directory of its state may not be there yet, the one above it has to.
+fn check_tpm(tpm: TpmSource) -> Result<TpmSource, ConfigError> {
+    match &tpm {
+        TpmSource::State(state) if !state.is_dir() => check_directory_of("TPM's state", state)?,
+        TpmSource::State(_) | TpmSource::Socket(_) => {}
+    }
+    Ok(tpm)
 }
 
 fn check_vnc(vnc: &VncOptions) -> Result<(), ConfigError> {

@@ -10,12 +10,14 @@
 //! 0x000e_0000  ACPI tables, reserved
 //! 0x0010_0000  RAM: kernel; initrd at the upper end
 //! 0xf800_0000  low MMIO window, published by \_SB.VMOD (up to the chipset, or by firmware up to 4 GiB)
-//! 0xfec0_0000  IOAPIC, LAPIC, KVM's own pages
+//! 0xfec0_0000  IOAPIC, TPM, LAPIC, KVM's own pages
 //! 4 GiB        RAM, the rest
 //! above RAM    high MMIO window, published by \_SB.VMOD
 //! ```
 
 use std::ops::Range;
+
+use devices::tpm::protocol;
 
 /// First address past the RAM below 4 GiB, whatever the size of the machine.
 pub const LOW_GAP: u64 = 0xf800_0000;
@@ -31,6 +33,13 @@ const HIGH_MMIO_ALIGN: u64 = 1 << 30;
 
 /// Address of the IOAPIC.
 pub const IOAPIC: u64 = 0xfec0_0000;
+/// The TPM's registers, where the firmware insists on them.
+pub const TPM: Range<u64> = protocol::TPM_ADDRESS..protocol::TPM_ADDRESS + protocol::TPM_SIZE;
+/// What the TPM's ACPI table leads to.
+pub const TPM_CONTROL_AREA: u64 = TPM.start + protocol::CONTROL_AREA;
+/// RAM of a directly booted machine that its TPM's buffers take, at the end of what is below the gap. Firmware finds
+/// room for them itself.
+pub const TPM_BUFFERS: u64 = 2 * protocol::BUFFER_SIZE as u64;
 /// Address of every processor's local APIC.
 pub const LAPIC: u64 = 0xfee0_0000;
 /// One page that KVM needs on Intel processors without unrestricted guest mode (`KVM_SET_IDENTITY_MAP_ADDR`).
@@ -54,8 +63,12 @@ pub mod boot {
     pub const CMDLINE: Range<u64> = 0x2_0000..0x3_0000;
     /// End of the conventional memory that the memory map reports.
     pub const LOW_RAM_END: u64 = 0x9_fc00;
-    /// ACPI tables, the RSDP first. An OS also searches this area for the RSDP.
+    /// Reserved for what ACPI needs. An OS also searches this area for the RSDP.
     pub const ACPI: Range<u64> = 0xe_0000..0x10_0000;
+    /// ACPI tables, the RSDP first.
+    pub const ACPI_TABLES: Range<u64> = ACPI.start..GENERATION_ID as u64;
+    /// The generation id: 16 bytes, alone on their page.
+    pub const GENERATION_ID: u32 = 0xf_f000;
     /// Where RAM without history starts; kernels load here or above.
     pub const HIGH_MEMORY: u64 = 0x10_0000;
 }
@@ -80,18 +93,26 @@ pub mod firmware {
 
 /// I/O ports: first port of each device.
 pub mod port {
+    use devices::tpm::protocol;
+
     /// Keyboard controller's command port; only the reset pulse lives there.
     pub const I8042_COMMAND: u16 = 0x64;
     /// CMOS clock: index and data.
     pub const CMOS: u16 = 0x70;
     /// First serial port.
     pub const COM1: u16 = 0x3f8;
+    /// Second serial port.
+    pub const COM2: u16 = 0x2f8;
     /// ACPI power management block.
     pub const PM: u16 = 0x400;
+    /// The TPM's buffers, and its Physical Presence Interface.
+    pub const TPM: u16 = protocol::TPM_PORT;
 }
 
 /// Interrupt lines (global system interrupts; the ISA ones are identity mapped).
 pub mod gsi {
+    /// Second serial port, edge.
+    pub const COM2: u32 = 3;
     /// First serial port, edge.
     pub const COM1: u32 = 4;
     /// What ACPI declares for VMBus; modern guests never use it.
@@ -107,6 +128,13 @@ pub mod gsi {
 pub fn split(memory: u64) -> (u64, u64) {
     let low = memory.min(LOW_GAP);
     (low, memory - low)
+}
+
+/// Where the TPM's buffers are in a directly booted machine.
+#[must_use]
+pub fn tpm_buffers(memory: u64) -> u64 {
+    let (low, _) = split(memory);
+    low.saturating_sub(TPM_BUFFERS)
 }
 
 /// The MMIO window above a machine's RAM.

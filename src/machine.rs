@@ -7,9 +7,11 @@
 
 mod display;
 pub mod firmware;
+mod generation;
 mod guest;
 mod platform;
 mod start;
+mod tpm;
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -26,6 +28,7 @@ use kvm_ioctls::VmFd;
 use thiserror::Error;
 
 pub use self::guest::GuestServices;
+pub use self::platform::SerialPort;
 use crate::boot::BootError;
 use crate::boot::acpi::AcpiError;
 use crate::config::{Config, DEVICES};
@@ -43,9 +46,11 @@ use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::VcpuThread;
 use crate::memory::{self, MemoryError};
+use crate::tpm::Service;
 use start::Start;
 
 use self::firmware::{Firmware, FirmwareDevices};
+use self::generation::GenerationId;
 use self::platform::Registers;
 
 /// A device of the bus: its name on the command line, what it does, and how it is added.
@@ -143,6 +148,9 @@ pub enum MachineError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] UnitError),
+    /// The generation id.
+    #[error("The machine's generation id cannot be changed")]
+    Generation(#[source] io::Error),
     /// The host has no more threads or descriptors.
     #[error("The host has no more threads or descriptors")]
     Resources(#[from] io::Error),
@@ -152,6 +160,15 @@ pub enum MachineError {
 #[must_use]
 pub fn device_names() -> String {
     BUS_DEVICES.iter().map(|device| device.name).collect::<Vec<_>>().join(", ")
+}
+
+/// What the machines of one run share.
+#[derive(Debug)]
+pub struct Lasting<'a> {
+    /// The firmware's variables, if it has firmware.
+    pub firmware: Option<&'a mut Firmware>,
+    /// Its TPM, if it has one.
+    pub tpm: Option<&'a Service>,
 }
 
 /// Everything that the guest runs on.
@@ -176,12 +193,15 @@ pub struct Machine {
     pub gate: Arc<Gate>,
     /// What its firmware finds of the host, if it has one.
     pub firmware: Option<FirmwareDevices>,
-    serial: Arc<Mutex<Serial>>,
+    generation: GenerationId,
+    serial: [Arc<Mutex<Serial>>; 2],
     vm: Arc<VmFd>,
     /// Bytes of RAM.
     memory: u64,
-    /// The resolution that guests are to begin with.
+    /// The resolution that video memory is made for.
     display_size: DisplaySize,
+    /// The resolution that the guest is asked for.
+    preferred: DisplaySize,
     processors: Vec<Processor>,
     running: Vec<VcpuThread>,
     counters: Vec<Arc<ExitCounters>>,
@@ -201,16 +221,16 @@ impl Debug for Machine {
 }
 
 impl Machine {
-    /// Builds the machine; nothing runs yet. What the guest writes to its console goes to `console`. With `firmware` it
-    /// has what a firmware finds of the host.
+    /// Builds the machine; nothing runs yet. What the guest writes to its serial ports goes to `outputs`. With
+    /// firmware it has what a firmware finds of the host.
     ///
     /// # Errors
     /// A sentence for the user: which of the things asked for cannot be had.
     pub fn build(
         config: &Config,
         events: &EventSender,
-        console: Box<dyn SerialOutput>,
-        firmware: Option<&mut Firmware>,
+        outputs: [Box<dyn SerialOutput>; 2],
+        lasting: Lasting<'_>,
     ) -> Result<Self, MachineError> {
         let features: HypervFeatures = config.hyperv.parse()?;
         let ram = memory::allocate(config.memory)?;
@@ -218,15 +238,19 @@ impl Machine {
         let start = Start::load(&ram, config, &features, partition.address_bits)?;
 
         let mut ports = PortBus::new();
-        let Registers { serial, power } = platform::add(&mut ports, &partition, events, console)?;
-        let firmware = firmware.map(|firmware| firmware.add(&mut ports, &ram, power)).transpose()?;
+        let Registers { serial, power } = platform::add(&mut ports, &partition, events, outputs)?;
+        let mut mmio = MmioBus::new();
+        tpm::add(&mut ports, &mut mmio, &ram, lasting.tpm, config)?;
+        let imc = lasting.firmware.as_ref().and_then(|firmware| firmware.imc.clone());
+        let firmware = lasting.firmware.map(|firmware| firmware.add(&mut ports, &ram)).transpose()?;
+        let generation = GenerationId::new(firmware.as_ref(), &ram, config, power);
 
         let kicks: Vec<_> = (0..config.cpus).map(|_| Arc::new(Kick::default())).collect();
         let synic = Arc::new(KvmSynic::new(Arc::clone(&partition.vm), ram.clone(), &kicks)?);
         let bus = Bus::new(ram.clone(), Arc::clone(&synic) as Arc<dyn Synic>).map_err(MachineError::NoBus)?;
 
         let crash = features.has("crash").then(|| Arc::new(CrashRegisters::default()));
-        let (ports, mmio) = (Arc::new(ports), Arc::new(MmioBus::new()));
+        let (ports, mmio) = (Arc::new(ports), Arc::new(mmio));
         let vm = partition.vm;
         let mut processors = Vec::new();
         for ((vp, vcpu), kick) in (0..).zip(partition.vcpus).zip(kicks) {
@@ -257,21 +281,32 @@ impl Machine {
             disks: Disks::new(config.cpus),
             gate,
             firmware,
+            generation,
             serial,
             vm,
             memory: config.memory,
             display_size: config.display,
+            preferred: config.display,
             processors,
             running: Vec::new(),
             counters,
         };
+        machine.add_all(config, imc)?;
+        Ok(machine)
+    }
+
+    /// Puts on the bus what was asked for.
+    fn add_all(&mut self, config: &Config, imc: Option<Arc<[u8]>>) -> Result<(), MachineError> {
         for name in &config.devices {
-            machine.add(name)?;
+            self.add(name)?;
+        }
+        if let Some(hive) = imc {
+            self.add_imc(hive)?;
         }
         for disk in &config.disks {
-            machine.disks.add(&mut machine.bus, disk)?;
+            self.disks.add(&mut self.bus, disk)?;
         }
-        Ok(machine)
+        Ok(())
     }
 
     /// Starts the virtual processors.
@@ -337,7 +372,14 @@ impl Machine {
 
     /// The guest's serial console, for the terminal's input.
     pub fn serial(&self) -> MutexGuard<'_, Serial> {
-        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
+        self.port(SerialPort::Com1)
+    }
+
+    /// One of the guest's serial ports.
+    pub fn port(&self, port: SerialPort) -> MutexGuard<'_, Serial> {
+        let [com1, com2] = &self.serial;
+        let port = if port == SerialPort::Com1 { com1 } else { com2 };
+        port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Exits of each virtual processor so far.

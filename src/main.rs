@@ -50,6 +50,10 @@ fn execute(cli: Cli, started: Instant) -> anyhow::Result<ExitCode> {
             nvram.execute()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Imc(imc) => {
+            imc.execute()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             cli::completions(shell, &mut io::stdout());
             Ok(ExitCode::SUCCESS)

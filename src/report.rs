@@ -8,6 +8,7 @@ use std::path::Path;
 use devices::vmbus::table::ChannelRow;
 use serde::{Deserialize, Serialize};
 
+use crate::contacts::ContactRow;
 use crate::disks::DiskRow;
 use crate::hv::counters::ExitCounts;
 
@@ -38,6 +39,8 @@ pub struct Report {
     pub start_to_guest_us: u64,
     /// What the guest said of a crash of its own.
     pub crash: Option<String>,
+    /// Who made contact with the bus, in all lives: the latest [`KEPT`](crate::contacts::KEPT), the oldest first.
+    pub contacts: Vec<ContactRow>,
     /// What was counted.
     #[serde(flatten)]
     pub counters: Counters,

@@ -4,78 +4,38 @@
 //! terminal, the control socket's commands. Everything that takes long happens on other threads (virtual
 //! processors, channels), so nothing in here blocks, except that a reset waits for those threads to end.
 
+mod ended;
+mod error;
 mod execute;
 mod guest;
+mod outside;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Instant;
 
-use devices::firmware::nvram::NvramError;
-use devices::vmbus::table::ChannelRow;
 use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use thiserror::Error;
 
-use crate::api::{Server, SocketError};
+use self::ended::Ended;
+use self::outside::Outside;
+use crate::api::Server;
 use crate::config::{Config, Trace};
-use crate::control::{Command, CommandReceiver, Outcome, Reply, command_channel};
-use crate::disks::DiskRow;
+use crate::control::{Answer, Command, Outcome, Reply, command_channel};
 use crate::display::Display;
 use crate::events::{EventReceiver, MachineEvent, event_channel};
-use crate::host::{Console, Signals, Terminal};
+use crate::host::Signals;
 use crate::hv::crash::CrashReport;
 use crate::hv::pause::RunState;
-use crate::machine::firmware::{Firmware, FirmwareDevices, WatchdogOf};
-use crate::machine::{Machine, MachineError};
-use crate::report::{Counters, End, Report};
-use crate::vnc::{self, Desk, VncError};
+use crate::machine::firmware::{FirmwareDevices, WatchdogOf};
+use crate::machine::{Machine, SerialPort};
+use crate::report::End;
+use crate::vnc::{self, Desk};
 
-/// Why a machine could not run.
-#[derive(Debug, Error)]
-pub enum VmmError {
-    /// It could not be built.
-    #[error(transparent)]
-    Machine(#[from] MachineError),
-    /// The firmware's variables.
-    #[error(transparent)]
-    Nvram(#[from] NvramError),
-    /// It could not go on.
-    #[error("The machine failed: {0}")]
-    Failed(String),
-    /// The event loop.
-    #[error("The event loop failed: {0:?}")]
-    EventLoop(event_manager::Error),
-    /// The control socket.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// The VNC server.
-    #[error(transparent)]
-    Vnc(#[from] VncError),
-    /// Signals, terminal, descriptors.
-    #[error("The host refuses")]
-    Host(#[from] io::Error),
-    /// The trace.
-    #[error("Cannot write the trace to {path}")]
-    Trace {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The report.
-    #[error("Cannot write the report to {path}")]
-    Report {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
+pub use error::VmmError;
 
 /// Builds the machine and runs it, again after each reset unless the configuration says once. `started` is when
 /// this program was.
@@ -92,21 +52,18 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let vnc = config.vnc.as_ref();
     let _viewers = vnc.map(|options| vnc::Server::start(options, Arc::clone(&desk))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
-    let config = config.clone();
-    let firmware = config.has_firmware().then(|| Firmware::open(config.nvram.as_deref())).transpose()?;
-    let console = Console::open()?;
-    let terminal = Terminal::open()?;
-    let mut outside = Outside { config, signals, console, terminal, commands, firmware, desk, resets: 0 };
+    let mut outside = Outside::open(config.clone(), signals, commands, desk)?;
     let mut start_to_guest_us = None;
     loop {
         let (sender, events) = event_channel()?;
-        let console = Box::new(outside.console.writer());
-        let mut machine = Machine::build(&outside.config, &sender, console, outside.firmware.as_mut())?;
+        let mut machine = outside.build(&sender)?;
         if let Some(trace) = &trace {
             let first = outside.resets == 0;
             trace.tracer().note(if first { "The machine starts" } else { "The machine starts again" });
             machine.bus.trace(trace.tracer());
         }
+        // Its video memory is as large as that of the one before.
+        let _ = outside.resolution.map(|size| machine.prefer(size));
         outside.desk.put(machine.display.clone());
         machine.start()?;
         let start_to_guest_us = *start_to_guest_us
@@ -125,7 +82,7 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         }
         let end = ended.end;
         if let Some(path) = &outside.config.report {
-            let report = ended.report(outside.resets, start_to_guest_us);
+            let report = ended.report(&outside, start_to_guest_us);
             report
                 .write(path)
                 .map_err(|source| VmmError::Report { path: path.display().to_string(), source })?;
@@ -140,31 +97,6 @@ fn start_trace(trace: &Trace) -> Result<TraceFile, VmmError> {
         .map_err(|source| VmmError::Trace { path: trace.file.display().to_string(), source })
 }
 
-/// A machine's life. Channels that the guest had open are open: that they were stopped is not the guest's doing.
-#[derive(Debug)]
-struct Ended {
-    end: End,
-    crash: Option<CrashReport>,
-    counters: Counters,
-    channels: Vec<ChannelRow>,
-    disks: Vec<DiskRow>,
-}
-
-impl Ended {
-    fn report(self, resets: u64, start_to_guest_us: u64) -> Report {
-        Report {
-            version: env!("CARGO_PKG_VERSION"),
-            end: self.end,
-            resets,
-            start_to_guest_us,
-            crash: self.crash.as_ref().map(ToString::to_string),
-            counters: self.counters,
-            channels: self.channels,
-            disks: self.disks,
-        }
-    }
-}
-
 /// Event data: what became readable.
 mod token {
     pub const EVENTS: u32 = 0;
@@ -177,22 +109,7 @@ mod token {
     pub const CONSOLE: u32 = 7;
     pub const FIRMWARE_WATCHDOG: u32 = 8;
     pub const SYSTEM_WATCHDOG: u32 = 9;
-}
-
-/// What outlives a machine: its configuration, and the ways in which users reach it.
-struct Outside {
-    config: Config,
-    signals: Signals,
-    /// What it has left is written while the terminal is raw, as all before.
-    console: Console,
-    terminal: Terminal,
-    commands: CommandReceiver,
-    /// The variables of its firmware, if it has one.
-    firmware: Option<Firmware>,
-    /// Where VNC viewers find the machine that there is now.
-    desk: Arc<Desk>,
-    /// Lives of the machine before this one.
-    resets: u64,
+    pub const COM2: u32 = 10;
 }
 
 struct ControlLoop<'a> {
@@ -232,6 +149,7 @@ impl<'a> ControlLoop<'a> {
             let counters = execute::counters(&this.machine);
             this.machine.stop();
             // A channel may send a last packet while it is stopped: what the trace has, the table has.
+            this.outside.contacts.add(this.outside.resets, this.machine.bus.contacts());
             let (channels, disks) = (this.machine.bus.channels(), this.machine.disks.rows());
             let this = manager.remove_subscriber(id).map_err(VmmError::EventLoop)?;
             let end = end.map_err(VmmError::Failed)?;
@@ -340,6 +258,10 @@ impl MutEventSubscriber for ControlLoop<'_> {
                 let _ = self.outside.console.drained().read();
                 self.machine.serial().resume();
             }
+            token::COM2 => {
+                let _ = self.outside.com2.as_ref().map(|com2| com2.drained().read());
+                self.machine.port(SerialPort::Com2).resume();
+            }
             _ => {
                 let _ = self.machine.serial().drained().read();
                 watch(ops, self.outside.terminal.as_raw_fd(), token::TERMINAL);
@@ -361,6 +283,9 @@ impl MutEventSubscriber for ControlLoop<'_> {
         ] {
             watch(ops, fd, token);
         }
+        if let Some(com2) = &self.outside.com2 {
+            watch(ops, com2.drained().as_raw_fd(), token::COM2);
+        }
         for (whose, fd) in self.machine.firmware.iter().flat_map(FirmwareDevices::timers) {
             let firmware = whose == WatchdogOf::Firmware;
             watch(ops, fd, if firmware { token::FIRMWARE_WATCHDOG } else { token::SYSTEM_WATCHDOG });
@@ -371,6 +296,13 @@ impl MutEventSubscriber for ControlLoop<'_> {
 /// Shows an outcome on the terminal.
 fn show(outcome: Outcome) {
     match outcome {
+        // To look at all of a picture takes a while.
+        Ok(answer @ Answer::Display(_)) => {
+            let looking = Builder::new().name("display".to_owned()).spawn(move || say(&answer.to_string()));
+            if let Err(error) = looking {
+                log::warn!("Nobody looks at the display: {error}");
+            }
+        }
         Ok(answer) => say(&answer.to_string()),
         Err(refusal) => say(&format!("busman: {}\n", refusal.sentence())),
     }

@@ -5,11 +5,12 @@
 //! device's side feeds through [`Viewers`]: what changed is joined and bounded there, so a viewer that never looks
 //! costs a few hundred bytes and nobody waits for it.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Bytes of a pixel: blue, green, red, unused.
@@ -31,6 +32,12 @@ impl Mode {
     #[must_use]
     pub const fn area(self) -> Rect {
         Rect { left: 0, top: 0, width: self.width, height: self.height }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
     }
 }
 
@@ -134,6 +141,39 @@ pub trait Screen: Debug + Send + Sync {
     /// # Errors
     /// When the host has no more descriptors.
     fn watch(&self) -> io::Result<Watch>;
+
+    /// Asks the guest for another size of the picture. Whether it follows is its own business.
+    ///
+    /// # Errors
+    /// When no picture can have this size.
+    fn prefer(&self, mode: Mode) -> Result<(), ResolutionError>;
+}
+
+/// Why a guest is not asked for a resolution.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ResolutionError {
+    /// Nobody has such a display.
+    #[error("{mode} is out of range: from {least} to {most}")]
+    Range {
+        /// What was asked for.
+        mode: Mode,
+        /// The smallest each way.
+        least: Mode,
+        /// The largest each way.
+        most: Mode,
+    },
+    /// Video memory is made with the machine.
+    #[error(
+        "{mode} needs {need} MiB of video memory and there are {have}: start the machine with --display {mode}"
+    )]
+    Memory {
+        /// What was asked for.
+        mode: Mode,
+        /// MiB for it.
+        need: usize,
+        /// MiB that there are.
+        have: usize,
+    },
 }
 
 /// What comes before a scancode on the wire.

@@ -17,6 +17,7 @@
 //! | [`ic`] | integration services: shutdown, heartbeat, time synchronisation, and those that users ask guests with |
 //! | [`keyboard`], [`mouse`] | where a person types and points |
 //! | [`video`] | what a guest shows |
+//! | [`vmbfs`] | files that a guest reads before it has a disk |
 //! | [`loopback`] | a device for tests: sends a guest its own packets back |
 //! | [`firmware`] | what UEFI firmware asks of the host: BIOS device, EFI variables, watchdogs, generation id |
 //! | [`legacy`] | port and MMIO devices: serial console, CMOS clock, power management |
@@ -34,7 +35,7 @@
 //! use devices::guid::Guid;
 //! use devices::testing::TestGuest;
 //! use devices::vmbus::channel::{
-//!     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, RingNeeds, Sent, VmbusDevice,
+//!     Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, RingNeeds, Sent, VmbusDevice,
 //! };
 //! use devices::vmbus::ring::PacketOut;
 //!
@@ -54,15 +55,7 @@
 //!     type Worker = EchoWorker;
 //!
 //!     fn offer(&self) -> Offer {
-//!         Offer {
-//!             name: "echo".to_owned(),
-//!             interface: ECHO,
-//!             instance: ECHO,
-//!             sub_channel: 0,
-//!             flags: OfferFlags::empty(),
-//!             mmio_megabytes: 0,
-//!             user_data: [0; 120],
-//!         }
+//!         Offer::new("echo", ECHO, ECHO)
 //!     }
 //!
 //!     fn ring_needs(&self, _: &Opening) -> RingNeeds {
@@ -144,5 +137,7 @@ pub mod ratelimit;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tpm;
 pub mod video;
+pub mod vmbfs;
 pub mod vmbus;

@@ -51,7 +51,8 @@ fuzz_target!(|bytes: &[u8]| {
         1 => {
             let (device, handle) = Vss::device().expect("a device");
             run(device, input, |input, outcome| {
-                let request = [VssRequest::Check, VssRequest::Freeze, VssRequest::Thaw];
+                let limit = if input.byte() % 8 == 0 { Duration::ZERO } else { LONG };
+                let request = [VssRequest::Check, VssRequest::Freeze(limit), VssRequest::Thaw];
                 let (request, short) = (request[usize::from(input.byte() % 3)], input.byte() % 8 == 0);
                 let patience = if short { Duration::ZERO } else { LONG };
                 handle.send(request, patience, move |_| {

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex};
 use busman::display::Display;
 use busman::vnc::conversation::Conversation;
 use busman::vnc::security::{Password, Security};
-use devices::display::{Changes, Cursor, Keys, Mode, PIXEL, Pointer, Rect, Scancode, Screen, Viewers, Watch};
+use devices::display::{
+    Changes, Cursor, Keys, Mode, PIXEL, Pointer, Rect, ResolutionError, Scancode, Screen, Viewers, Watch,
+};
 use input::Input;
 use libfuzzer_sys::fuzz_target;
 
@@ -55,6 +57,16 @@ impl Screen for Guest {
     fn watch(&self) -> io::Result<Watch> {
         self.viewers.watch()
     }
+
+    /// A guest that follows at once, within reason.
+    fn prefer(&self, mode: Mode) -> Result<(), ResolutionError> {
+        if mode.area().is_empty() || mode.width > 4096 || mode.height > 4096 {
+            return Err(ResolutionError::Range { mode, least: mode, most: mode });
+        }
+        *self.mode.lock().unwrap() = Some(mode);
+        self.viewers.mode();
+        Ok(())
+    }
 }
 
 /// What is held.
@@ -90,7 +102,8 @@ fuzz_target!(|bytes: &[u8]| {
         Display { screen: Some(guest.clone()), keys: Some(hands.clone()), pointer: Some(hands.clone()) };
     let start = input.byte();
     let password = (start & 1 != 0).then(|| Password::new(b"secret").unwrap());
-    let mut viewer = Conversation::new(Arc::new(Security { password, tls: None }), display.clone());
+    let mut viewer =
+        Conversation::new(Arc::new(Security { password, tls: None }), Arc::default(), display.clone());
     if start & 2 == 0 && start & 1 == 0 {
         // The way in is short; most inputs begin behind it.
         viewer.receive(b"RFB 003.008\n\x01\x01").expect("a viewer is let in");

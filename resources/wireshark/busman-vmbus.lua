@@ -74,6 +74,7 @@ local interfaces = {
     ["f912ad6d-2b17-48ea-bd65-f927a61c7684"] = { "keyboard" },
     ["cfa8b69e-5b4a-4cc0-b98b-8ba1a1f3f95a"] = { "mouse" },
     ["da0a7802-e377-4aac-8e77-0558eb1073f8"] = { "video" },
+    ["c376c1c3-d276-48d2-90a9-c04748072c60"] = { "vmbfs" },
     ["0e0b6031-5213-4934-818b-38d90ced39db"] = { "shutdown", "services" },
     ["9527e630-d0ae-497b-adce-e80ab0175caf"] = { "time sync", "services" },
     ["57164f39-9115-4e78-ab55-382f3bd5422d"] = { "heartbeat", "services" },

@@ -3,10 +3,11 @@
 //! `resources/openapi.json` describes the same for users; a test holds the two together.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use devices::ic::kvp::Pair;
+use devices::ic::kvp::{IpInfo, Network, Pair};
 use devices::ic::requests::GuestError;
 use serde::Deserialize;
 use serde::de::Error;
@@ -15,7 +16,7 @@ use super::Vm;
 use super::http::{JSON, PNG, Request, Response};
 use crate::control::{Answer, Command, GuestCommand, Outcome, Refusal};
 use crate::disks::{Place, Unit, UnitError};
-use crate::display::{Picture, ScreenshotError};
+use crate::display::{DisplayRow, DisplaySize, Picture, ScreenshotError};
 use crate::machine::MachineError;
 
 /// The description that clients can fetch.
@@ -51,11 +52,12 @@ const fn command(method: &'static str, path: &'static str, command: ToCommand) -
 }
 
 /// Every route.
-pub(super) const ROUTES: [Route; 35] = [
+pub(super) const ROUTES: [Route; 38] = [
     command("GET", "/api/v1/vm", |call| call.plain(Command::State)),
     command("GET", "/api/v1/vm/config", |call| call.plain(Command::Config)),
     command("PUT", "/api/v1/vm/pause", |call| call.plain(Command::Pause)),
     command("PUT", "/api/v1/vm/resume", |call| call.plain(Command::Resume)),
+    command("POST", "/api/v1/vm/generation", |call| call.plain(Command::NewGeneration)),
     command("PUT", "/api/v1/vm/shutdown", |call| call.now(Command::Shutdown, Command::Stop)),
     command("PUT", "/api/v1/vm/reboot", |call| call.now(Command::Reboot, Command::Reset)),
     command("PUT", "/api/v1/vm/hibernate", |call| call.plain(Command::Hibernate)),
@@ -92,16 +94,27 @@ pub(super) const ROUTES: [Route; 35] = [
         Ok(Command::Guest(GuestCommand::Unset(call.parsed()?, key)))
     }),
     command("GET", "/api/v1/vm/guest/addresses", |call| call.guest(GuestCommand::Addresses)),
+    command("PUT", "/api/v1/vm/guest/addresses", |call| {
+        let NewAddresses { adapter, dhcp, addresses, gateways, dns } = call.body()?;
+        let adapter = adapter.parse().map_err(serde_json::Error::custom)?;
+        Ok(Command::Guest(GuestCommand::SetAddresses(adapter, IpInfo { dhcp, addresses, gateways, dns })))
+    }),
     command("GET", "/api/v1/vm/guest/adapters/{name}", |call| {
         call.guest(GuestCommand::Adapter(call.name.to_owned()))
     }),
     command("GET", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Check)),
-    command("PUT", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Freeze)),
+    command("PUT", "/api/v1/vm/guest/freeze", |call| {
+        Ok(Command::Guest(GuestCommand::Freeze(call.options()?)))
+    }),
     command("DELETE", "/api/v1/vm/guest/freeze", |call| call.guest(GuestCommand::Thaw)),
     command("GET", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CopyStatus)),
     command("PUT", "/api/v1/vm/guest/copy", |call| Ok(Command::Guest(GuestCommand::Copy(call.body()?)))),
     command("DELETE", "/api/v1/vm/guest/copy", |call| call.guest(GuestCommand::CancelCopy)),
     command("GET", "/api/v1/vm/display", |call| call.plain(Command::Display)),
+    command("PUT", "/api/v1/vm/display", |call| {
+        let Resolution { resolution } = call.body()?;
+        Ok(Command::Resolution(resolution))
+    }),
     command("GET", "/api/v1/vm/screen", |call| call.plain(Command::Screen)),
     command("PUT", "/api/v1/vm/keyboard", |call| {
         let Keys { keys } = call.body()?;
@@ -147,12 +160,36 @@ struct NewPair {
     value: String,
 }
 
+/// The body of requests that set a network adapter's addresses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewAddresses {
+    /// GUID of the adapter's instance on the bus.
+    adapter: String,
+    #[serde(default)]
+    dhcp: bool,
+    #[serde(default)]
+    addresses: Vec<Network>,
+    #[serde(default)]
+    gateways: Vec<IpAddr>,
+    #[serde(default)]
+    dns: Vec<IpAddr>,
+}
+
 /// The body of requests that take a disc out of a drive.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Force {
     /// Even if the guest has locked it.
     force: bool,
+}
+
+/// The body of requests for another resolution.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolution {
+    /// As in `1280x1024`.
+    resolution: DisplaySize,
 }
 
 /// The body of requests that press keys.
@@ -238,7 +275,8 @@ impl Route {
 fn outcome(outcome: Outcome) -> Response {
     match outcome {
         Ok(Answer::Done) => Response::empty(204),
-        Ok(Answer::Asked(_) | Answer::AskedToEject) => Response::empty(202),
+        Ok(Answer::Asked(_) | Answer::AskedToEject | Answer::AskedToResize) => Response::empty(202),
+        Ok(Answer::Generation(generation)) => Response::json(&generation),
         Ok(Answer::State(status)) => Response::json(&status),
         Ok(Answer::Config(config)) => Response::json(&config),
         Ok(Answer::Channels(rows)) => Response::json(&rows),
@@ -251,7 +289,7 @@ fn outcome(outcome: Outcome) -> Response {
         Ok(Answer::Addresses(addresses)) => Response::json(&addresses),
         Ok(Answer::Ip(info)) => Response::json(&info),
         Ok(Answer::Copy(status)) => Response::json(&status),
-        Ok(Answer::Display(row)) => Response::json(&row),
+        Ok(Answer::Display(Picture(screen))) => Response::json(&DisplayRow::of(&*screen)),
         Ok(Answer::Screen(picture)) => photograph(&picture),
         Ok(Answer::Help) => Response::error(500, "Help is for terminals"),
         Err(refusal) => Response::error(status(&refusal), &refusal.sentence()),
@@ -284,6 +322,7 @@ fn status(refusal: &Refusal) -> u16 {
         Refusal::Guest(GuestError::Busy) => 503,
         Refusal::Guest(GuestError::NoAnswer(_)) => 504,
         Refusal::Guest(_) => 409,
+        Refusal::Resolution(_) => 409,
         Refusal::Disk(UnitError::Absent(_)) => 404,
         Refusal::Disk(UnitError::Bus { .. }) | Refusal::Device(_) => 500,
         Refusal::Disk(_) => 409,

@@ -1,5 +1,5 @@
-//! ACPI tables of a directly booted machine: RSDP, XSDT, FADT, FACS, MADT, WAET, DSDT. Firmware brings its own, but
-//! for the MADT.
+//! ACPI tables of a directly booted machine: RSDP, XSDT, FADT, FACS, MADT, WAET, DSDT, and TPM2 if it has a TPM.
+//! Firmware brings its own, but for the MADT.
 //!
 //! They describe what a generation 2 machine's firmware describes: no ISA bridge and no PCI, a power management
 //! block at 0x400 (not hardware-reduced), an IOAPIC, and below `\_SB.VMOD` the bus. The module device matters to
@@ -18,7 +18,7 @@ use devices::legacy::pm;
 use devices::mem::GuestRam;
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::layout::{self, boot, gsi, port};
@@ -58,6 +58,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Bytes of RAM.
     pub memory: u64,
+    /// It has a TPM.
+    pub tpm: bool,
 }
 
 /// Writes all tables to the reserved area below 1 MiB and returns the RSDP's address.
@@ -68,7 +70,7 @@ pub fn write(ram: &GuestRam, machine: &Machine) -> Result<u64, AcpiError> {
     if machine.cpus > MAX_CPUS {
         return Err(AcpiError::TooManyCpus(machine.cpus));
     }
-    let area = boot::ACPI;
+    let area = boot::ACPI_TABLES;
     let tables = build(machine, area.start);
     let (size, available) = (tables.len() as u64, area.end - area.start);
     if size > available {
@@ -94,6 +96,9 @@ fn build(machine: &Machine, base: u64) -> Vec<u8> {
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     for table in [memory.place(&fadt(facs, dsdt)), memory.place(&madt(machine.cpus)), memory.place(&waet())] {
         xsdt.add_entry(table);
+    }
+    if machine.tpm {
+        xsdt.add_entry(memory.place(&tpm2()));
     }
     let xsdt = memory.place(&xsdt);
     let mut rsdp = Vec::new();
@@ -162,7 +167,7 @@ fn fadt(facs: u64, dsdt: u64) -> impl Aml {
     fadt.p_lvl3_lat = U16::new(1001);
     fadt.century = devices::legacy::cmos::CENTURY;
     fadt.iapc_boot_arch = U16::new(IAPC_VGA_NOT_PRESENT);
-    fadt.hypervisor_vendor_identity = zerocopy::little_endian::U64::from_bytes(*b"MsHyperV");
+    fadt.hypervisor_vendor_identity = U64::from_bytes(*b"MsHyperV");
     fadt.finalize()
 }
 
@@ -317,6 +322,19 @@ fn waet() -> impl Aml {
     waet.append(U32::new(PM_TIMER_GOOD));
     waet.update_checksum();
     Raw(waet)
+}
+
+/// Trusted Platform Module 2 Table (TCG ACPI Specification 1.2): the client platform's, and where its registers are.
+fn tpm2() -> impl Aml {
+    const CLIENT: u16 = 0;
+    const COMMAND_RESPONSE_BUFFER: u32 = 7;
+    let mut tpm2 = header(*b"TPM2", 3);
+    tpm2.append(U16::new(CLIENT));
+    tpm2.append(U16::new(0)); // reserved
+    tpm2.append(U64::new(layout::TPM_CONTROL_AREA));
+    tpm2.append(U32::new(COMMAND_RESPONSE_BUFFER));
+    tpm2.update_checksum();
+    Raw(tpm2)
 }
 
 #[cfg(test)]

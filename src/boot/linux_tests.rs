@@ -85,7 +85,7 @@ fn bytes(ram: &GuestRam, at: u64, len: usize) -> Vec<u8> {
 #[test]
 fn bzimage_gets_a_zero_page_and_the_64_bit_entry() {
     let (files, ram) = (Files::new(), ram(64));
-    let entry = load(&ram, &files.source(&bzimage(|_| {}), Some(&[7; 5000]), "console=ttyS0")).unwrap();
+    let entry = load(&ram, &files.source(&bzimage(|_| {}), Some(&[7; 5000]), "console=ttyS0"), 0).unwrap();
     assert_eq!(entry, Entry::Linux64 { rip: 0x10_0200, zero_page: 0x7000 });
     assert_eq!(bytes(&ram, 0x10_0200, 4), [0x90; 4]);
     let params: boot_params = ram.read_obj(GuestAddress(0x7000)).unwrap();
@@ -101,7 +101,7 @@ fn bzimage_gets_a_zero_page_and_the_64_bit_entry() {
 #[test]
 fn bzimage_memory_map_covers_ram_and_keeps_acpi_reserved() {
     let (files, ram) = (Files::new(), ram(6 * 1024));
-    load(&ram, &files.source(&bzimage(|_| {}), None, "")).unwrap();
+    load(&ram, &files.source(&bzimage(|_| {}), None, ""), 0).unwrap();
     let params: boot_params = ram.read_obj(GuestAddress(0x7000)).unwrap();
     let count = usize::from(params.e820_entries);
     let table = params.e820_table;
@@ -114,10 +114,24 @@ fn bzimage_memory_map_covers_ram_and_keeps_acpi_reserved() {
 }
 
 #[test]
+fn what_is_reserved_is_neither_the_kernels_nor_the_initrds() {
+    let (files, ram) = (Files::new(), ram(64));
+    let source = files.source(&elf(true), Some(&[7; 100]), "");
+    load(&ram, &source, 0x2000).unwrap();
+    let info: hvm_start_info = ram.read_obj(GuestAddress(0x6000)).unwrap();
+    let module: hvm_modlist_entry = ram.read_obj(GuestAddress(info.modlist_paddr)).unwrap();
+    assert_eq!(module.paddr, 64 * MIB - 0x3000);
+    let entry = |i: u64| ram.read_obj::<hvm_memmap_table_entry>(GuestAddress(info.memmap_paddr + i * 24));
+    let entries = [2, 3].map(|i| entry(i).unwrap()).map(|e| (e.addr, e.addr + e.size, e.type_));
+    assert_eq!(info.memmap_entries, 4);
+    assert_eq!(entries, [(0x10_0000, 64 * MIB - 0x2000, 1), (64 * MIB - 0x2000, 64 * MIB, 2)]);
+}
+
+#[test]
 fn initrd_stays_below_the_kernels_limit() {
     let (files, ram) = (Files::new(), ram(128));
     let kernel = bzimage(|header| header.initrd_addr_max = 0x3ff_ffff);
-    load(&ram, &files.source(&kernel, Some(&[1; 4096]), "")).unwrap();
+    load(&ram, &files.source(&kernel, Some(&[1; 4096]), ""), 0).unwrap();
     let params: boot_params = ram.read_obj(GuestAddress(0x7000)).unwrap();
     assert_eq!({ params.hdr.ramdisk_image }, 0x3ff_f000);
 }
@@ -125,7 +139,7 @@ fn initrd_stays_below_the_kernels_limit() {
 #[test]
 fn elf_gets_pvh_start_info_and_the_entry_of_its_note() {
     let (files, ram) = (Files::new(), ram(64));
-    let entry = load(&ram, &files.source(&elf(true), Some(&[7; 100]), "quiet")).unwrap();
+    let entry = load(&ram, &files.source(&elf(true), Some(&[7; 100]), "quiet"), 0).unwrap();
     assert_eq!(entry, Entry::Pvh { eip: 0x100_0040, start_info: 0x6000 });
     assert_eq!(bytes(&ram, 0x100_0000, 256), [0x90; 256]);
     let info: hvm_start_info = ram.read_obj(GuestAddress(0x6000)).unwrap();
@@ -144,7 +158,7 @@ fn elf_gets_pvh_start_info_and_the_entry_of_its_note() {
 #[test]
 fn errors_name_the_file_and_the_reason() {
     let (files, ram) = (Files::new(), ram(64));
-    let fail = |source: &BootSource| load(&ram, source).unwrap_err().to_string();
+    let fail = |source: &BootSource| load(&ram, source, 0).unwrap_err().to_string();
 
     let mut missing = files.source(b"", None, "");
     missing.kernel = "/nonexistent/vmlinuz".into();
@@ -169,7 +183,7 @@ fn errors_name_the_file_and_the_reason() {
 #[test]
 fn what_does_not_fit_says_how_much_memory_would_do() {
     let (files, ram) = (Files::new(), ram(64));
-    let fail = |source: &BootSource| load(&ram, source).unwrap_err().to_string();
+    let fail = |source: &BootSource| load(&ram, source, 0).unwrap_err().to_string();
     let kernel = bzimage(|header| header.init_size = 100 << 20);
     assert_eq!(
         fail(&files.source(&kernel, None, "")),
@@ -189,7 +203,7 @@ fn truncated_images_are_errors() {
     for image in [bzimage(|_| {}), elf(true)] {
         for len in [0, 3, 4, 0x201, 0x204, 0x206, 600, 1023] {
             let source = files.source(&image[..len], None, "");
-            assert!(load(&ram, &source).is_err(), "{len}");
+            assert!(load(&ram, &source, 0).is_err(), "{len}");
         }
     }
 }

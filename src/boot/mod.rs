@@ -93,6 +93,9 @@ pub enum BootError {
         #[source]
         source: uefi::image::ImageError,
     },
+    /// Nobody has given the machine a UUID.
+    #[error("The machine has no UUID")]
+    NoUuid,
     /// The host has no random numbers for the firmware.
     #[error("Cannot get random numbers for the firmware")]
     NoEntropy(#[source] io::Error),

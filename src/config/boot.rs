@@ -52,7 +52,9 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
         no_front_page,
         watchdog,
         uuid,
+        smbios,
         nvram,
+        imc,
         ..
     } = options;
     match (kernel, firmware) {
@@ -66,7 +68,9 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
                     ("no-front-page", *no_front_page),
                     ("watchdog", *watchdog),
                     ("uuid", uuid.is_some()),
+                    ("smbios", smbios.is_some()),
                     ("nvram", nvram.is_some()),
+                    ("imc", imc.is_some()),
                 ],
             )?;
             check_file("kernel", kernel)?;
@@ -79,10 +83,10 @@ pub(super) fn check(options: &Options) -> Result<Boot, ConfigError> {
         (None, Some(image)) => {
             only_with("kernel", &[("initrd", initrd.is_some()), ("cmdline", cmdline.is_some())])?;
             check_file("firmware", image)?;
-            let uuid = uuid.map_or_else(Guid::random, |Uuid(uuid)| Ok(uuid));
             Ok(Boot::Firmware(FirmwareSource {
                 image: image.clone(),
-                uuid: uuid.map_err(ConfigError::NoUuid)?,
+                uuid: uuid.map(|Uuid(uuid)| uuid),
+                smbios: smbios.clone().unwrap_or_default(),
                 console: firmware_console.unwrap_or_default(),
                 front_page: !no_front_page,
                 watchdog: *watchdog,
@@ -142,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_firmware_is_enough_and_each_machine_has_a_uuid_of_its_own() {
+    fn a_firmware_is_enough() {
         let (_directory, options) = machine();
-        let [one, two] = [options.clone(), options.clone()].map(|options| firmware(options.check().unwrap()));
+        let one = firmware(options.clone().check().unwrap());
         assert_eq!(
             (&one.image, one.console, one.front_page),
             (&options.firmware.unwrap(), Console::Com1, true)
         );
-        assert_ne!(one.uuid, two.uuid);
+        assert_eq!(one.uuid, None, "the file of variables may know it");
     }
 
     #[test]
@@ -157,18 +161,19 @@ mod tests {
         let (directory, _) = machine();
         let file = directory.as_path().join("vm.toml");
         let text = format!(
-            "firmware = 'MSVM.fd'\nfirmware-console = 'screen'\nno-front-page = true\nwatchdog = true\nuuid = '{UUID}'"
+            "firmware = 'MSVM.fd'\nfirmware-console = 'screen'\nno-front-page = true\nwatchdog = true\nuuid = '{UUID}'\nsmbios = {{ serial = 'S-1, left' }}"
         );
         fs::write(&file, text).unwrap();
         let config = Options::from_file(&file).unwrap().check().unwrap();
         let json = serde_json::to_value(&config).unwrap();
         let image = directory.as_path().join("MSVM.fd");
-        let wanted = serde_json::json!({"image": image, "uuid": UUID, "console": "screen", "front_page": false, "watchdog": true});
+        let wanted = serde_json::json!({"image": image, "uuid": UUID, "smbios": {"serial": "S-1, left"}, "console": "screen", "front_page": false, "watchdog": true});
         assert_eq!(json["firmware"], wanted);
         assert_eq!([&json["kernel"], &json["initrd"], &json["cmdline"]], [&serde_json::Value::Null; 3]);
         let wanted = FirmwareSource {
             image,
-            uuid: UUID.parse().unwrap(),
+            uuid: UUID.parse().ok(),
+            smbios: "serial=S-1,, left".parse().unwrap(),
             console: Console::Screen,
             front_page: false,
             watchdog: true,
@@ -199,7 +204,9 @@ mod tests {
             ("no-front-page", |o| o.no_front_page = true),
             ("watchdog", |o| o.watchdog = true),
             ("uuid", |o| o.uuid = UUID.parse().ok()),
+            ("smbios", |o| o.smbios = "serial=1".parse().ok()),
             ("nvram", |o| o.nvram = Some("n".into())),
+            ("imc", |o| o.imc = Some("i".into())),
         ] {
             let text = fail(&|o| {
                 kernel(o);

@@ -46,8 +46,8 @@ pub enum ConfigError {
         with: &'static str,
     },
     /// The host has no random numbers.
-    #[error("Cannot make a UUID for the machine; give one with --uuid")]
-    NoUuid(#[source] io::Error),
+    #[error("Cannot make a generation id for the machine; give one with --generation-id")]
+    NoGenerationId(#[source] io::Error),
     /// A machine without processors.
     #[error("A machine needs at least one CPU; --cpus is 0")]
     NoCpus,
@@ -91,6 +91,6 @@ pub enum ConfigError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// A name that is no device, of those to be traced.
-    #[error("Cannot trace the packets of {0:?}; devices are {list}, scsi0 and so on, or all", list = DEVICES.join(", "))]
+    #[error("Cannot trace the packets of {0:?}; devices are {list}, imc, scsi0 and so on, or all", list = DEVICES.join(", "))]
     UnknownTracedDevice(String),
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{ConfigError, Uuid};
+use super::{ConfigError, GenerationChoice, Uuid};
 use crate::boot::uefi::Console;
+use crate::boot::uefi::smbios::Smbios;
 use crate::disks::{DiskOptions, DvdOptions};
 use crate::display::DisplaySize;
 use crate::size::{FileSize, MemorySize};
+use crate::tpm::TpmSource;
 use crate::vnc::VncOptions;
 
 /// What the user gave; everything may be missing.
@@ -29,7 +31,7 @@ pub struct Options {
     /// UEFI firmware to boot instead of a kernel: mu_msvm's MSVM.fd
     #[arg(long, value_name = "FILE", help_heading = "Firmware")]
     pub firmware: Option<PathBuf>,
-    /// Where the firmware's console is: com1 (this terminal), screen, or none [default: com1]
+    /// Where the firmware's console is: com1 (this terminal), com2, screen, or none [default: com1]
     #[arg(long, value_name = "PLACE", help_heading = "Firmware", hide_possible_values = true)]
     pub firmware_console: Option<Console>,
     /// With nothing to boot, the firmware powers off instead of showing its front page
@@ -38,12 +40,21 @@ pub struct Options {
     /// The guest has a watchdog, which resets it when it hangs
     #[arg(long, help_heading = "Firmware")]
     pub watchdog: bool,
-    /// The machine's UUID, which the guest finds in SMBIOS [default: a new one each time]
+    /// The machine's UUID, which the guest finds in SMBIOS; its --nvram file keeps it [default: the one in there, or a new one]
     #[arg(long, value_name = "UUID", help_heading = "Firmware")]
     pub uuid: Option<Uuid>,
     /// File of the firmware's variables, made if there is none [default: they are lost at the end]
     #[arg(long, value_name = "FILE.nvram", help_heading = "Firmware")]
     pub nvram: Option<PathBuf>,
+    /// What the guest finds in SMBIOS: serial=TEXT, asset-tag, board-serial, chassis-serial, sku, family, manufacturer, product, version, separated by commas [default: the firmware's own]
+    #[arg(long, value_name = "LIST", help_heading = "Firmware")]
+    pub smbios: Option<Smbios>,
+    /// File to whose end goes what the guest sends to its second serial port [default: nowhere]
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub com2: Option<PathBuf>,
+    /// Initial configuration of a Windows guest, a registry hive; busman imc create makes one
+    #[arg(long, value_name = "FILE.hiv", help_heading = "Firmware")]
+    pub imc: Option<PathBuf>,
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub cpus: Option<u32>,
@@ -53,6 +64,12 @@ pub struct Options {
     /// Enlightenments that the guest sees: names to add (+) or leave out (-) [default: default]
     #[arg(long, value_name = "LIST", help_heading = "Machine", allow_hyphen_values = true)]
     pub hyperv: Option<String>,
+    /// The machine's generation, which tells its guest of copied and restored disks: a UUID, or new [default: what --nvram keeps, else new]
+    #[arg(long, value_name = "UUID|new", help_heading = "Machine")]
+    pub generation_id: Option<GenerationChoice>,
+    /// A TPM 2.0 whose state is in this directory, made if there is none (needs swtpm), or a swtpm that runs
+    #[arg(long, value_name = "DIRECTORY|unix:PATH", help_heading = "Machine")]
+    pub tpm: Option<TpmSource>,
     /// Devices on the bus: shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, or none [default: the first six]
     #[arg(long, value_name = "LIST", help_heading = "Machine", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
@@ -79,7 +96,7 @@ pub struct Options {
     /// Listen for `busman ctl` and other HTTP clients on a Unix socket here, for this user alone
     #[arg(long, value_name = "PATH", help_heading = "Run")]
     pub api_socket: Option<PathBuf>,
-    /// Let VNC viewers see the guest and type to it, and add a display with keyboard and mouse; options: password-file=FILE,tls-cert=FILE,tls-key=FILE
+    /// Let VNC viewers see the guest and type to it, and add a display with keyboard and mouse; options: password-file=FILE,tls-cert=FILE,tls-key=FILE,keymap=LAYOUT
     #[arg(long, value_name = "ADDRESS:PORT|unix:PATH,OPTIONS", help_heading = "Run")]
     pub vnc: Option<VncOptions>,
     /// Record the bus's control messages in this file, for Wireshark
@@ -104,12 +121,17 @@ impl Options {
         let mut options: Options = toml::from_str(&text)
             .map_err(|source| ConfigError::ParseFile { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or_else(|| Path::new(""));
-        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, .. } = &mut options;
-        for file in [kernel, initrd, firmware, report, api_socket, trace, nvram].into_iter().flatten() {
+        let Options { kernel, initrd, firmware, report, api_socket, trace, nvram, com2, imc, .. } =
+            &mut options;
+        let files = [kernel, initrd, firmware, report, api_socket, trace, nvram, com2, imc];
+        for file in files.into_iter().flatten() {
             *file = directory.join(&*file);
         }
         if let Some(vnc) = &mut options.vnc {
             vnc.join(directory);
+        }
+        if let Some(tpm) = &mut options.tpm {
+            tpm.join(directory);
         }
         for disk in &mut options.disks {
             disk.path = directory.join(&disk.path);
@@ -133,6 +155,8 @@ impl Options {
             no_front_page: self.no_front_page || other.no_front_page,
             watchdog: self.watchdog || other.watchdog,
             uuid: self.uuid.or(other.uuid),
+            smbios: self.smbios.or(other.smbios),
+            com2: self.com2.or(other.com2),
             cpus: self.cpus.or(other.cpus),
             memory: self.memory.or(other.memory),
             hyperv: self.hyperv.or(other.hyperv),
@@ -150,6 +174,9 @@ impl Options {
             trace_packets: self.trace_packets.or(other.trace_packets),
             trace_limit: self.trace_limit.or(other.trace_limit),
             nvram: self.nvram.or(other.nvram),
+            imc: self.imc.or(other.imc),
+            generation_id: self.generation_id.or(other.generation_id),
+            tpm: self.tpm.or(other.tpm),
         }
     }
 }

@@ -131,7 +131,7 @@ fn mistakes_are_sentences() {
             o.trace = Some(path.join("t.pcapng"));
             o.trace_packets = Some(vec!["heartbeat".into(), "all".into()]);
         }),
-        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, scsi0 and so on, or all"
+        "Cannot trace the packets of \"all\"; devices are shutdown, heartbeat, timesync, kvp, vss, fcopy, video, keyboard, mouse, loopback, imc, scsi0 and so on, or all"
     );
 }
 
@@ -238,4 +238,18 @@ fn variables_go_with_firmware_and_their_file_may_be_new() {
     }
     assert!(matches!(nvram("no/vm.nvram"), Err(ConfigError::NoDirectory { .. })));
     assert!(matches!(nvram(""), Err(ConfigError::NotAFile { .. })));
+}
+
+#[test]
+fn a_tpms_state_is_in_a_directory_that_can_be_made() {
+    let (directory, options) = machine();
+    let tpm = |text: &str| {
+        let tpm = text.parse().unwrap();
+        Options { tpm: Some(tpm), ..options.clone() }.check().map(|config| config.tpm.unwrap().to_string())
+    };
+    let path = |name: &str| directory.as_path().join(name).display().to_string();
+    for text in [path("tpm"), path(""), "unix:/no/such/socket".to_owned()] {
+        assert_eq!(tpm(&text).unwrap(), text);
+    }
+    assert!(matches!(tpm(&path("no/tpm")), Err(ConfigError::NoDirectory { .. })));
 }

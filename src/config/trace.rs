@@ -6,6 +6,7 @@ use devices::vmbus::trace::TracedPackets;
 use serde::{Serialize, Serializer};
 
 use super::{ConfigError, DEVICES, check_directory_of, path_as_text};
+use crate::imc;
 use crate::size::FileSize;
 
 /// The word for every device, in `--trace-packets`.
@@ -37,7 +38,9 @@ fn packets_as_names<S: Serializer>(packets: &TracedPackets, serializer: S) -> Re
 
 /// Whether a device can have this name: a controller comes with its first disk, which may be later.
 fn is_device(name: &str) -> bool {
-    DEVICES.contains(&name) || (0..=u8::MAX).any(|number| name == devices::storage::name(number))
+    name == imc::DEVICE
+        || DEVICES.contains(&name)
+        || (0..=u8::MAX).any(|number| name == devices::storage::name(number))
 }
 
 /// Whether the bus is to be recorded, and how much of it.

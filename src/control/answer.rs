@@ -22,6 +22,8 @@ pub enum Answer {
     Done,
     /// The guest was asked, and does it in its own time.
     Asked(ShutdownKind),
+    /// The machine's generation from now on.
+    Generation(Generation),
     /// How the machine is.
     State(Status),
     /// What it was built from.
@@ -36,12 +38,14 @@ pub enum Answer {
     Disks(Vec<DiskRow>),
     /// The disk or drive that was added.
     Disk(Box<DiskRow>),
-    /// What the guest shows.
-    Display(DisplayRow),
-    /// The screen; whoever asked makes the photograph.
+    /// The screen; whoever asked looks what the guest shows.
+    Display(Picture),
+    /// The same; whoever asked makes the photograph.
     Screen(Picture),
     /// The guest was asked to let the disc go, and does it in its own time.
     AskedToEject,
+    /// The guest was asked for another resolution, and may follow.
+    AskedToResize,
     /// What the guest says of itself, or was told.
     Pairs(Vec<Pair>),
     /// One of these.
@@ -81,6 +85,13 @@ pub struct Status {
     pub crash: Option<String>,
 }
 
+/// Which generation of itself a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// As in `--generation-id`.
+    pub generation_id: String,
+}
+
 /// A device that the bus can have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRow {
@@ -96,7 +107,12 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The log tells of these.
-            Answer::Done | Answer::Asked(_) | Answer::AskedToEject | Answer::Screen(_) => Ok(()),
+            Answer::Done
+            | Answer::Asked(_)
+            | Answer::AskedToEject
+            | Answer::AskedToResize
+            | Answer::Screen(_) => Ok(()),
+            Answer::Generation(generation) => text::write(f, generation),
             Answer::State(status) => text::write(f, status),
             Answer::Config(config) => text::write(f, config),
             Answer::Channels(rows) => ChannelTable(rows).fmt(f),
@@ -109,7 +125,7 @@ impl fmt::Display for Answer {
             Answer::Addresses(addresses) => text::write(f, addresses),
             Answer::Ip(info) => text::write(f, info),
             Answer::Copy(status) => text::write(f, status),
-            Answer::Display(row) => text::write(f, row),
+            Answer::Display(Picture(screen)) => text::write(f, &DisplayRow::of(&**screen)),
             Answer::Help => writeln!(f, "{HELP}"),
         }
     }

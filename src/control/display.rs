@@ -9,6 +9,7 @@ pub(super) fn command(line: &str) -> Result<Option<Command>, CommandError> {
     Ok(Some(match verb {
         "key" => Command::Key(rest.trim().parse()?),
         "pointer" => Command::Pointer(rest.parse()?),
+        "resolution" => Command::Resolution(rest.trim().parse()?),
         _ => return Ok(None),
     }))
 }
@@ -22,6 +23,7 @@ mod tests {
         for (line, wanted) in [
             ("display", Command::Display),
             (" key  ctrl-alt-delete ", Command::Key("ctrl-alt-delete".parse().unwrap())),
+            ("resolution 1280x1024", Command::Resolution("1280x1024".parse().unwrap())),
             ("pointer 1 2 left", Command::Pointer("1 2 left".parse().unwrap())),
         ] {
             assert_eq!(line.parse(), Ok(wanted), "{line}");
@@ -30,6 +32,7 @@ mod tests {
             ("key", "There is no key \"\""),
             ("key a b", "There is no key \"a b\""),
             ("pointer 1", "write X Y"),
+            ("resolution 4", "\"4\" is no resolution"),
             ("display now", "\"now\" has no meaning here"),
         ] {
             let error = line.parse::<Command>().unwrap_err().to_string();

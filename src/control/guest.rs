@@ -2,12 +2,14 @@
 //!
 //! The guest answers in its own time, or not at all: each command has its patience.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use devices::guid::Guid;
 use devices::ic::fcopy;
-use devices::ic::kvp::{Pair, Pool};
+use devices::ic::kvp::{IpInfo, Pair, Pool};
 use serde::{Deserialize, Serialize};
 
 use super::CommandError;
@@ -27,10 +29,12 @@ pub enum GuestCommand {
     Addresses,
     /// Tell what the network adapter with this hardware address is set to.
     Adapter(String),
+    /// Set the addresses of the network adapter whose instance on the bus has this GUID.
+    SetAddresses(Guid, IpInfo),
     /// Tell whether file systems can be frozen.
     Check,
     /// Freeze file systems.
-    Freeze,
+    Freeze(FreezeOptions),
     /// Thaw them.
     Thaw,
     /// Take a copy of a file. The outcome comes when it is begun.
@@ -39,6 +43,21 @@ pub enum GuestCommand {
     CopyStatus,
     /// Cancel the copy; the guest is not waited for.
     CancelCopy,
+}
+
+/// How long file systems may be frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FreezeOptions {
+    /// They are thawed after so many seconds if nobody has done it.
+    pub seconds: NonZeroU32,
+}
+
+impl Default for FreezeOptions {
+    /// Time for a snapshot, or for a copy of a file that shares blocks.
+    fn default() -> Self {
+        FreezeOptions { seconds: const { NonZeroU32::new(60).unwrap() } }
+    }
 }
 
 /// A copy of a file.
@@ -86,7 +105,9 @@ impl GuestCommand {
             GuestCommand::CopyStatus | GuestCommand::CancelCopy => Duration::ZERO,
             GuestCommand::Copy(_) => fcopy::PATIENCE,
             // All that is in memory is written first.
-            GuestCommand::Freeze | GuestCommand::Thaw => Duration::from_secs(60),
+            GuestCommand::Freeze(_) | GuestCommand::Thaw => Duration::from_secs(60),
+            // A script of the guest sets the adapter up, and may wait for DHCP's answer.
+            GuestCommand::SetAddresses(..) => Duration::from_secs(60),
             _ => Duration::from_secs(10),
         }
     }
@@ -107,7 +128,7 @@ impl FromStr for GuestCommand {
             ["ip"] => GuestCommand::Addresses,
             ["ip", adapter] => GuestCommand::Adapter(adapter.to_owned()),
             ["check"] => GuestCommand::Check,
-            ["freeze"] => GuestCommand::Freeze,
+            ["freeze"] => GuestCommand::Freeze(FreezeOptions::default()),
             ["thaw"] => GuestCommand::Thaw,
             ["copy", from, to] => GuestCommand::Copy(CopyOptions {
                 from: from.into(),
@@ -135,7 +156,7 @@ mod tests {
             ("guest info external", GuestCommand::Pairs(Pool::External)),
             (" guest  ip ", GuestCommand::Addresses),
             ("guest ip 00:15:5D:00:00:01", GuestCommand::Adapter("00:15:5D:00:00:01".into())),
-            ("guest freeze", GuestCommand::Freeze),
+            ("guest freeze", GuestCommand::Freeze(FreezeOptions::default())),
             ("guest thaw", GuestCommand::Thaw),
             ("guest copy a /b", GuestCommand::Copy(copy)),
             ("guest copy-cancel", GuestCommand::CancelCopy),

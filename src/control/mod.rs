@@ -19,13 +19,13 @@ use std::time::Duration;
 use devices::ic::kvp::UnknownPool;
 use thiserror::Error;
 
-pub use self::answer::{Answer, DeviceRow, Status};
+pub use self::answer::{Answer, DeviceRow, Generation, Status};
 pub(crate) use self::channel::QUEUE;
 pub use self::channel::{CommandReceiver, CommandSender, Outcome, Reply, command_channel};
-pub use self::guest::{Addresses, CopyOptions, GuestCommand};
+pub use self::guest::{Addresses, CopyOptions, FreezeOptions, GuestCommand};
 pub use self::refusal::Refusal;
 use crate::disks::{OptionError, Place, PlaceError, Unit};
-use crate::display::{Chord, KeyError, PointerError, PointerEvent};
+use crate::display::{Chord, DisplaySize, DisplaySizeError, KeyError, PointerError, PointerEvent};
 
 /// A request to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Command {
     Pause,
     /// Let the virtual processors go on.
     Resume,
+    /// The machine's disks were copied or taken back to an earlier state: tell the guest.
+    NewGeneration,
     /// Tell how the machine is.
     State,
     /// Tell with which configuration it was built.
@@ -77,6 +79,8 @@ pub enum Command {
     Guest(GuestCommand),
     /// Tell what the guest shows, in short.
     Display,
+    /// Ask the guest for another resolution.
+    Resolution(DisplaySize),
     /// Give the screen, for a photograph.
     Screen,
     /// Press keys and let them go.
@@ -103,8 +107,8 @@ impl Command {
 pub enum CommandError {
     /// No such word.
     #[error(
-        "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, state, config, \
-         channels, counters, devices, remove, add, disks, insert, eject, guest, display, key, pointer and help"
+        "Unknown command {0:?}; commands are shutdown, reboot, hibernate, stop, reset, pause, resume, new-generation, state, config, \
+         channels, counters, devices, remove, add, disks, insert, eject, guest, display, resolution, key, pointer and help"
     )]
     Unknown(String),
     /// The word needs a device.
@@ -128,6 +132,9 @@ pub enum CommandError {
     /// The words for keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The word for a resolution.
+    #[error(transparent)]
+    Resolution(#[from] DisplaySizeError),
     /// The words for the pointer.
     #[error(transparent)]
     Pointer(#[from] PointerError),
@@ -146,12 +153,14 @@ Ctrl-A r       ask the guest to reboot
 Ctrl-A x       stop the machine at once
 Ctrl-A t       print the table of channels
 Ctrl-A c       type a command: shutdown, reboot, hibernate, stop, reset, pause,
-               resume, state, config, channels, counters, devices,
+               resume, new-generation, state, config, channels, counters,
+               devices,
                remove NAME, add NAME, disks, add disk PATH,OPTIONS,
                remove disk C:L, add dvd PATH, insert C:L PATH, eject C:L,
                guest info, guest ip, guest freeze, guest thaw,
                guest copy FROM TO,
-               display, key ctrl-alt-delete, pointer X Y left, help
+               display, resolution WxH, key ctrl-alt-delete, pointer X Y left,
+               help
 Ctrl-A h       this help
 Ctrl-A Ctrl-A  send one Ctrl-A to the guest";
 
@@ -181,6 +190,7 @@ impl FromStr for Command {
             "reset" => Command::Reset,
             "pause" => Command::Pause,
             "resume" => Command::Resume,
+            "new-generation" => Command::NewGeneration,
             "state" => Command::State,
             "config" => Command::Config,
             "channels" => Command::Channels,
@@ -211,6 +221,7 @@ mod tests {
             ("reset", Command::Reset),
             ("pause", Command::Pause),
             ("resume", Command::Resume),
+            ("new-generation", Command::NewGeneration),
             ("state", Command::State),
             ("config", Command::Config),
             ("channels", Command::Channels),

@@ -1,5 +1,6 @@
 //! Why a command was not carried out.
 
+use devices::display::ResolutionError;
 use devices::ic::requests::GuestError;
 use devices::ic::shutdown::{ShutdownError, ShutdownKind};
 use thiserror::Error;
@@ -31,6 +32,9 @@ pub enum Refusal {
     /// The guest stands still.
     #[error("The guest cannot be asked to {0}: it is paused; resume it first")]
     Paused(ShutdownKind),
+    /// No picture of the machine's can be so.
+    #[error(transparent)]
+    Resolution(ResolutionError),
     /// The guest does not do it.
     #[error(transparent)]
     Guest(GuestError),

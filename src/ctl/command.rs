@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::top;
 use crate::disks::{DiskOptions, DvdOptions, Place};
-use crate::display::{Button, PointerEvent};
+use crate::display::{Button, DisplaySize, PointerEvent};
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum Command {
@@ -20,6 +20,8 @@ pub(super) enum Command {
     Pause,
     /// Let its processors go on
     Resume,
+    /// Tell the guest that its disks were copied or taken back to an earlier state: it makes new secrets, for instance
+    NewGeneration,
     /// Ask the guest to power off
     Shutdown {
         /// End the machine at once; the guest is not asked
@@ -89,6 +91,12 @@ pub(super) enum Command {
     },
     /// What the guest shows, in short: resolution, and a checksum that tells when the picture changes
     Display,
+    /// Ask the guest for another resolution; whether it follows is its own business
+    Resolution {
+        /// WIDTHxHEIGHT, for instance 1280x1024
+        #[arg(value_name = "WIDTHxHEIGHT")]
+        size: DisplaySize,
+    },
     /// Press keys together and let them go
     Key {
         /// Places on an American keyboard, for instance a, enter, ctrl-alt-delete
@@ -123,6 +131,7 @@ impl Command {
             Command::Config => ("GET", "/config", None),
             Command::Pause => ("PUT", "/pause", None),
             Command::Resume => ("PUT", "/resume", None),
+            Command::NewGeneration => ("POST", "/generation", None),
             Command::Shutdown { now } => ("PUT", "/shutdown", at_once(now)),
             Command::Reboot { now } => ("PUT", "/reboot", at_once(now)),
             Command::Hibernate => ("PUT", "/hibernate", None),
@@ -148,6 +157,9 @@ impl Command {
                 return ("PUT", format!("{VM}/discs/{place}"), Some(body.to_string()));
             }
             Command::Display => ("GET", "/display", None),
+            Command::Resolution { size } => {
+                ("PUT", "/display", Some(json!({"resolution": size}).to_string()))
+            }
             Command::Key { keys } => ("PUT", "/keyboard", Some(json!({"keys": keys}).to_string())),
             Command::Pointer { x, y, buttons, wheel } => {
                 let event = PointerEvent { x: *x, y: *y, buttons: buttons.clone(), wheel: *wheel };

@@ -3,6 +3,8 @@
 //! A client of the control socket like `busman ctl`, with more patience: the guest answers in its own time.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +12,15 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use devices::guid::{Guid, GuidError};
 use devices::ic::fcopy::{CopyState, CopyStatus};
-use devices::ic::kvp::Pool;
+use devices::ic::kvp::{Network, Pool};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::client::{Answer, Client};
 use super::{CtlError, Request, VM, absolute, print, segment, understand};
-use crate::control::CopyOptions;
+use crate::control::{CopyOptions, FreezeOptions};
 
 /// How long an answer may take: longer than the machine gives any guest.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -76,10 +79,16 @@ enum Command {
         /// The adapter's hardware address, for instance 00:15:5D:00:00:01
         adapter: Option<String>,
     },
+    /// Set the addresses of a network adapter of the guest
+    SetIp(SetIp),
     /// Whether the guest can freeze its file systems
     Check,
     /// Have the guest write all that it has in memory, and hold its writes until it is thawed
-    Freeze,
+    Freeze {
+        /// Thaw it after so many seconds if nobody has done it
+        #[arg(long = "for", value_name = "SECONDS", default_value_t = FreezeOptions::default().seconds)]
+        seconds: NonZeroU32,
+    },
     /// Let the guest's writes go on
     Thaw,
     /// Copy a file into the guest, and wait until it is there; Ctrl-C cancels the copy
@@ -101,6 +110,39 @@ enum Command {
     CopyCancel,
 }
 
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+struct SetIp {
+    /// The GUID of the adapter's device; Linux has it in /sys/class/net/NAME/device/device_id
+    #[arg(value_parser = adapter)]
+    adapter: Guid,
+    /// Its addresses with the lengths of their prefixes, for instance 10.0.0.2/24
+    #[arg(value_name = "ADDRESS/PREFIX", required_unless_present = "dhcp", conflicts_with = "dhcp")]
+    addresses: Vec<Network>,
+    /// Have addresses, gateways and name servers come by DHCP
+    #[arg(long, conflicts_with_all = ["gateways", "dns"])]
+    dhcp: bool,
+    /// A gateway; may be given again
+    #[arg(long = "gateway", value_name = "ADDRESS")]
+    gateways: Vec<IpAddr>,
+    /// A name server; may be given again
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+}
+
+impl SetIp {
+    fn body(&self) -> String {
+        let SetIp { adapter, addresses, dhcp, gateways, dns } = self;
+        let adapter = adapter.to_string();
+        json!({"adapter": adapter, "dhcp": dhcp, "addresses": addresses, "gateways": gateways, "dns": dns})
+            .to_string()
+    }
+}
+
+/// A GUID, perhaps in the braces in which Linux has it.
+fn adapter(text: &str) -> Result<Guid, GuidError> {
+    text.trim().trim_start_matches('{').trim_end_matches('}').parse()
+}
+
 impl Command {
     fn request(&self) -> Request {
         let values = |pool: &Pool| format!("{VM}/guest/values/{}", pool.name());
@@ -114,8 +156,11 @@ impl Command {
             Command::Unset { key, pool } => ("DELETE", values(pool), Some(json!({"key": key}).to_string())),
             Command::Ip { adapter: None } => ("GET", at("addresses"), None),
             Command::Ip { adapter: Some(name) } => ("GET", at(&format!("adapters/{}", segment(name))), None),
+            Command::SetIp(set) => ("PUT", at("addresses"), Some(set.body())),
             Command::Check => ("GET", at("freeze"), None),
-            Command::Freeze => ("PUT", at("freeze"), None),
+            Command::Freeze { seconds } => {
+                ("PUT", at("freeze"), Some(json!(FreezeOptions { seconds: *seconds }).to_string()))
+            }
             Command::Thaw => ("DELETE", at("freeze"), None),
             Command::Copy { from, to, overwrite, create_path } => {
                 let (from, to) = (absolute(from), to.clone());
@@ -203,7 +248,7 @@ mod tests {
     use crate::api::tests::Fixture;
     use crate::control::{Command as Asked, GuestCommand, Refusal};
     use clap::Parser;
-    use devices::ic::kvp::Pair;
+    use devices::ic::kvp::{IpInfo, Pair};
 
     #[derive(Parser)]
     struct Cli {
@@ -221,6 +266,14 @@ mod tests {
         let api = Fixture::new();
         let copy = CopyOptions { from: "/a".into(), to: "/b".into(), overwrite: true, create_path: true };
         let pair = Pair { key: "k".into(), value: "v".into() };
+        let adapter = "f8615163-df3e-46c5-913f-f2d2f965ed0e".parse().unwrap();
+        let by_dhcp = IpInfo { dhcp: true, ..IpInfo::default() };
+        let by_hand = IpInfo {
+            dhcp: false,
+            addresses: ["10.0.0.2/24", "fd00::2/64"].map(|address| address.parse().unwrap()).to_vec(),
+            gateways: vec!["10.0.0.1".parse().unwrap()],
+            dns: ["9.9.9.9", "fd00::1"].map(|address| address.parse().unwrap()).to_vec(),
+        };
         for (line, asked) in [
             ("info", GuestCommand::Pairs(Pool::Auto)),
             ("info --pool guest", GuestCommand::Pairs(Pool::Guest)),
@@ -229,8 +282,17 @@ mod tests {
             ("unset k", GuestCommand::Unset(Pool::External, "k".into())),
             ("ip", GuestCommand::Addresses),
             ("ip 00:15:5d:00:00:01", GuestCommand::Adapter("00:15:5d:00:00:01".into())),
+            (
+                "set-ip {f8615163-df3e-46c5-913f-f2d2f965ed0e} --dhcp",
+                GuestCommand::SetAddresses(adapter, by_dhcp),
+            ),
+            (
+                "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2/24 fd00::2/64 --gateway 10.0.0.1 --dns 9.9.9.9 --dns fd00::1",
+                GuestCommand::SetAddresses(adapter, by_hand),
+            ),
             ("check", GuestCommand::Check),
-            ("freeze", GuestCommand::Freeze),
+            ("freeze", GuestCommand::Freeze(FreezeOptions::default())),
+            ("freeze --for 5", GuestCommand::Freeze(FreezeOptions { seconds: NonZeroU32::new(5).unwrap() })),
             ("thaw", GuestCommand::Thaw),
             ("copy-status", GuestCommand::CopyStatus),
             ("copy-cancel", GuestCommand::CancelCopy),
@@ -239,7 +301,19 @@ mod tests {
             guest(&api, line).unwrap().execute().unwrap();
             assert_eq!(api.asked().first(), Some(&Asked::Guest(asked)), "{line}");
         }
-        for line in ["", "info --pool own", "copy /a", "set k", "freeze now"] {
+        for line in [
+            "",
+            "info --pool own",
+            "copy /a",
+            "set k",
+            "freeze now",
+            "freeze --for 0",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e 10.0.0.2/24 --dhcp",
+            "set-ip f8615163-df3e-46c5-913f-f2d2f965ed0e --dhcp --dns 9.9.9.9",
+            "set-ip 00:15:5d:00:00:01 --dhcp",
+        ] {
             assert!(guest(&api, line).is_err(), "{line}");
         }
     }

@@ -54,6 +54,7 @@ fn every_command_reaches_the_machine() {
         ("config", Asked::Config),
         ("pause", Asked::Pause),
         ("resume", Asked::Resume),
+        ("new-generation", Asked::NewGeneration),
         ("shutdown", Asked::Shutdown),
         ("shutdown --now", Asked::Stop),
         ("reboot", Asked::Reboot),
@@ -70,6 +71,7 @@ fn every_command_reaches_the_machine() {
         ("remove-disk 0:3", Asked::RemoveDisk(Place { controller: 0, lun: 3 })),
         ("insert 0:3 /a.iso", Asked::Insert(Place { controller: 0, lun: 3 }, "/a.iso".into())),
         ("display", Asked::Display),
+        ("resolution 800x600", Asked::Resolution("800x600".parse().unwrap())),
         ("key ctrl-alt-delete", Asked::Key("ctrl-alt-delete".parse().unwrap())),
         (
             "pointer 1 2 --buttons left,back --wheel -1",

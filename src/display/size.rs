@@ -20,7 +20,7 @@ impl Default for DisplaySize {
 }
 
 /// Why a text is none.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DisplaySizeError {
     /// It has another form.
     #[error("{0:?} is no resolution; write WIDTHxHEIGHT, for instance 1280x1024")]
@@ -59,7 +59,7 @@ impl FromStr for DisplaySize {
 
 impl fmt::Display for DisplaySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.0.width, self.0.height)
+        self.0.fmt(f)
     }
 }
 

@@ -1,19 +1,21 @@
-//! Standard output as the guest's screen.
+//! Standard output as the guest's screen, or a file as what its second serial port leads to.
 //!
-//! Virtual processors leave bytes in a buffer, and a thread writes them: who reads standard output slowly, or not at
-//! all, keeps neither a virtual processor nor the control loop waiting. The guest waits instead, as for a slow
+//! Virtual processors leave bytes in a buffer, and a thread writes them: who reads them slowly, or not at all, keeps neither a virtual processor nor the control loop waiting. The guest waits instead, as for a slow
 //! terminal on a wire: its UART is busy while the buffer is full (see `devices::legacy::Serial`). Nothing is lost
 //! unless the guest sends all the same.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
 use devices::legacy::SerialOutput;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// Bytes that wait for the reader at most.
@@ -71,6 +73,17 @@ impl Console {
     pub fn open() -> io::Result<Self> {
         // Not Rust's own: it has a buffer and a lock, which a stalled reader would hold for ever.
         Console::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), PATIENCE)
+    }
+
+    /// Opens a file, whose end the guest's output goes to; it is made if there is none.
+    ///
+    /// # Errors
+    /// When the host does not let it be written.
+    pub fn to_file(path: &Path) -> io::Result<Self> {
+        // A pipe without a reader is an error and no wait.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+        Console::new(file, PATIENCE)
     }
 
     fn new(output: File, patience: Duration) -> io::Result<Self> {

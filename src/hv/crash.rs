@@ -11,6 +11,8 @@ use devices::hvdef::msr::{CRASH_CTL, CRASH_P0};
 use devices::mem::GuestRam;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::guest_os::GuestOs;
+
 /// CRASH_CTL bit 63: this write reports a crash.
 const NOTIFY: u64 = 1 << 63;
 /// CRASH_CTL bit 62: P3 and P4 are address and length of a text.
@@ -92,22 +94,11 @@ fn read_text(ram: &GuestRam, address: u64, length: u64) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
-impl CrashReport {
-    /// Whether GUEST_OS_ID names a Windows NT kernel: not open source, vendor Microsoft, OS id 4 or above
-    /// (TLFS, "Guest OS Identity").
-    fn is_windows(&self) -> bool {
-        let open_source = self.guest_os_id >> 63 != 0;
-        let vendor = (self.guest_os_id >> 48) & 0x7fff;
-        let os = (self.guest_os_id >> 40) & 0xff;
-        !open_source && vendor == 1 && os >= 4
-    }
-}
-
 impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p0, p1, p2, p3, p4] = self.parameters;
         write!(f, "Guest crash {p0:#x} ({p1:#x}, {p2:#x}, {p3:#x}, {p4:#x})")?;
-        if self.is_windows() {
+        if GuestOs(self.guest_os_id).is_windows() {
             write!(f, " {}", bugcheck_name(p0).unwrap_or("unknown bugcheck"))?;
         }
         match &self.text {
@@ -185,7 +176,7 @@ fn bugcheck_name(code: u64) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const WINDOWS_10: u64 = 0x0001_0400_0a00_4a65;
+    const WINDOWS_10: u64 = 0x0001_040a_0000_4a65;
     const LINUX_6_1: u64 = 0x8100_0006_01c0_0000;
 
     fn ram() -> GuestRam {

@@ -168,7 +168,7 @@ impl ExitHandler {
                 self.synic.set_pages(self.vp, event_page, message_page);
             }
             Some(HypervExit::Hypercall { control, parameter }) => {
-                let status = self.hypercall(control, parameter);
+                let status = self.hypercall(vcpu, control, parameter);
                 ioctl::set_hypercall_result(vcpu, status as u64);
             }
             Some(HypervExit::Other(_)) | None => self.counters.other.count(),
@@ -176,10 +176,11 @@ impl ExitHandler {
         Next::Run
     }
 
-    fn hypercall(&self, control: u64, parameter: u64) -> HvStatus {
+    fn hypercall(&self, vcpu: &VcpuFd, control: u64, parameter: u64) -> HvStatus {
         match Hypercall::decode(control, parameter) {
             Hypercall::PostMessage(address) => {
                 self.counters.post_message.count();
+                self.messages.introduce(guest_os_id(vcpu));
                 hypercall::post_message(&self.ram, address, &self.messages)
             }
             Hypercall::SignalEvent(connection_id) => {

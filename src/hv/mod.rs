@@ -9,6 +9,7 @@ pub mod counters;
 pub mod cpuid;
 pub mod crash;
 pub mod exits;
+pub mod guest_os;
 pub mod hypercall;
 pub mod ioctl;
 pub mod kick;

@@ -2,22 +2,33 @@
 
 use std::sync::Arc;
 
+use devices::display::ResolutionError;
 use devices::keyboard::Keyboard;
 use devices::mouse::Mouse;
 use devices::video::{Video, resolutions};
 
 use super::{Machine, MachineError};
+use crate::display::DisplaySize;
 use crate::hv::video::KvmVideoMemory;
 use crate::layout;
 
 impl Machine {
     pub(super) fn add_video(&mut self) -> Result<(), MachineError> {
-        let preferred = self.display_size.0;
-        let memory = KvmVideoMemory::new(Arc::clone(&self.vm), resolutions::vram_size(preferred))?;
+        let size = resolutions::vram_size(self.display_size.0);
+        let memory = KvmVideoMemory::new(Arc::clone(&self.vm), size)?;
         let windows = [layout::LOW_MMIO, layout::high_mmio(self.memory)];
-        let (device, screen) = Video::device(Box::new(memory), &windows, preferred)?;
+        let (device, screen) = Video::device(Box::new(memory), &windows, self.preferred.0)?;
         self.bus.add(device).map_err(|source| MachineError::Bus { name: "video", source })?;
         self.display.screen = Some(Arc::new(screen));
+        Ok(())
+    }
+
+    /// Asks the guest for a resolution, now and whenever its display comes back.
+    pub(crate) fn prefer(&mut self, size: DisplaySize) -> Result<(), ResolutionError> {
+        if let Some(screen) = &self.display.screen {
+            screen.prefer(size.0)?;
+        }
+        self.preferred = size;
         Ok(())
     }
 

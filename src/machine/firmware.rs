@@ -1,8 +1,10 @@
 //! What UEFI firmware finds of the host: the BIOS device, the watchdogs, and what of them outlives a machine.
 //!
-//! [`Firmware`] is made once, before the first machine: the EFI variables, and whether a watchdog reset the last one.
+//! [`Firmware`] is made once, before the first machine: the EFI variables, whether a watchdog reset the last one, and
+//! the guest's initial configuration.
 //! [`FirmwareDevices`] are a machine's. A watchdog's time ends on the control loop, which knows whether the machine ran.
 
+use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
@@ -14,35 +16,84 @@ use devices::firmware::nvram::{NvramError, NvramFile, Store, Variables};
 use devices::firmware::protocol::{BIOS_PORT, WATCHDOG_PORT};
 use devices::firmware::{Alarm, Bios, GuestWatchdog, Watchdog};
 use devices::guid::Guid;
-use devices::legacy::pm::GPE_GENERATION_ID;
-use devices::legacy::{PortBus, PowerManagement};
+use devices::legacy::PortBus;
 use devices::mem::GuestRam;
+use devices::vmbfs::protocol::{IMC_FILE, IMC_INSTANCE};
+use devices::vmbfs::{File, Vmbfs};
+use thiserror::Error;
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::MachineError;
+use super::{Machine, MachineError};
+use crate::config::{Boot, Config};
+use crate::imc::{self, ImcError};
+
+/// Why there is nothing to share.
+#[derive(Debug, Error)]
+pub enum FirmwareError {
+    /// The firmware's variables.
+    #[error(transparent)]
+    Nvram(#[from] NvramError),
+    /// The host has no random numbers.
+    #[error("The host has no random numbers to make the machine's UUID and generation from")]
+    NoIds(#[source] io::Error),
+    /// The guest's initial configuration.
+    #[error(transparent)]
+    Imc(#[from] ImcError),
+    /// The machine's generation.
+    #[error("Cannot write the generation id to the file of the firmware's variables")]
+    Generation(#[source] io::Error),
+}
 
 /// What the machines of one run share.
 #[derive(Debug)]
 pub struct Firmware {
     variables: Arc<Mutex<Variables>>,
+    uuid: Guid,
     /// A watchdog has ended the machine before; the next one's guest may ask.
     watchdog_reset: bool,
+    /// The initial machine configuration: a registry hive.
+    pub(super) imc: Option<Arc<[u8]>>,
 }
 
 impl Firmware {
-    /// The variables of a file, which is made if there is none; without a file they last as long as this process.
+    /// What a configuration names. The file of the variables is made if there is none; without one they last as long
+    /// as this process. So does the machine's UUID, unless there is a file or the user wants a certain one.
     ///
     /// # Errors
-    /// See [`NvramError`].
-    pub fn open(nvram: Option<&Path>) -> Result<Self, NvramError> {
-        let variables = match nvram {
-            Some(path) => {
-                let (file, store) = NvramFile::open_or_create(path)?;
-                Variables::new(store, Box::new(file))
-            }
-            None => Variables::new(Store::new(Guid::random().unwrap_or(Guid::ZERO)), Box::new(Nowhere)),
+    /// See [`FirmwareError`].
+    pub fn open(config: &Config) -> Result<Self, FirmwareError> {
+        let uuid = match &config.boot {
+            Boot::Firmware(source) => source.uuid,
+            Boot::Kernel(_) => None,
         };
-        Ok(Firmware { variables: Arc::new(Mutex::new(variables)), watchdog_reset: false })
+        let mut firmware = Firmware::with_variables(config.nvram.as_deref(), uuid)?;
+        firmware.imc = config.imc.as_deref().map(imc::open).transpose()?;
+        if let Some(id) = config.generation_id {
+            lock(&firmware.variables).set_generation(id).map_err(FirmwareError::Generation)?;
+        }
+        Ok(firmware)
+    }
+
+    fn with_variables(nvram: Option<&Path>, uuid: Option<Guid>) -> Result<Self, FirmwareError> {
+        let (variables, uuid) = match nvram {
+            Some(path) => {
+                let (mut file, mut store) = NvramFile::open_or_create(path)?;
+                let uuid = file.identify(&mut store, uuid)?;
+                (Variables::new(store, Box::new(file)), uuid)
+            }
+            None => {
+                let new = || Guid::random().map_err(FirmwareError::NoIds);
+                (Variables::new(Store::new(new()?), Box::new(Nowhere)), uuid.map_or_else(new, Ok)?)
+            }
+        };
+        let variables = Arc::new(Mutex::new(variables));
+        Ok(Firmware { variables, uuid, watchdog_reset: false, imc: None })
+    }
+
+    /// The machine's UUID.
+    #[must_use]
+    pub fn uuid(&self) -> Guid {
+        self.uuid
     }
 
     /// A watchdog ends the machine: the next one's guest learns of it.
@@ -55,7 +106,6 @@ impl Firmware {
         &mut self,
         ports: &mut PortBus,
         ram: &GuestRam,
-        power: Arc<Mutex<PowerManagement>>,
     ) -> Result<FirmwareDevices, MachineError> {
         let caused_reset = mem::take(&mut self.watchdog_reset);
         let (firmware_timer, guest_timer) = (Timer::new()?, Timer::new()?);
@@ -70,7 +120,7 @@ impl Firmware {
         let guest_watchdog = Arc::new(Mutex::new(watchdog));
         ports.insert("BIOS device", BIOS_PORT, Bios::PORTS, Arc::clone(&bios) as _)?;
         ports.insert("watchdog", WATCHDOG_PORT, GuestWatchdog::PORTS, Arc::clone(&guest_watchdog) as _)?;
-        Ok(FirmwareDevices { bios, guest_watchdog, power, timers })
+        Ok(FirmwareDevices { bios, guest_watchdog, timers })
     }
 }
 
@@ -86,9 +136,8 @@ pub enum WatchdogOf {
 /// The devices of a machine.
 #[derive(Debug)]
 pub struct FirmwareDevices {
-    bios: Arc<Mutex<Bios>>,
+    pub(super) bios: Arc<Mutex<Bios>>,
     guest_watchdog: Arc<Mutex<GuestWatchdog>>,
-    power: Arc<Mutex<PowerManagement>>,
     timers: [(WatchdogOf, RawFd); 2],
 }
 
@@ -119,18 +168,13 @@ impl FirmwareDevices {
             WatchdogOf::System => act(&mut lock(&self.guest_watchdog).watchdog),
         }
     }
+}
 
-    /// The machine is not what it was: it was copied, or taken back to an earlier state. Its guest is told.
-    ///
-    /// # Errors
-    /// When the host has no random numbers.
-    pub fn change_generation(&self) -> Result<(), MachineError> {
-        let id = Guid::random()?;
-        // One lock after the other: no two of devices are ever held at once.
-        let told = lock(&self.bios).change_generation(id);
-        if told {
-            lock(&self.power).raise_gpe(GPE_GENERATION_ID);
-        }
+impl Machine {
+    /// Offers the guest its initial configuration.
+    pub(super) fn add_imc(&mut self, hive: Arc<[u8]>) -> Result<(), MachineError> {
+        let device = Vmbfs::new(imc::DEVICE, IMC_INSTANCE, File::new(IMC_FILE, hive));
+        self.bus.add(device).map_err(|source| MachineError::Bus { name: imc::DEVICE, source })?;
         Ok(())
     }
 }
@@ -145,7 +189,7 @@ struct Timer(TimerFd);
 
 impl Timer {
     fn new() -> Result<Self, MachineError> {
-        Ok(Timer(TimerFd::new().map_err(std::io::Error::from)?))
+        Ok(Timer(TimerFd::new().map_err(io::Error::from)?))
     }
 }
 
@@ -157,7 +201,7 @@ impl Alarm for Timer {
             None => self.0.clear(),
         };
         if let Err(error) = set {
-            log::error!("A watchdog's timer cannot be set: {}", std::io::Error::from(error));
+            log::error!("A watchdog's timer cannot be set: {}", io::Error::from(error));
         }
     }
 }
@@ -166,38 +210,20 @@ impl Alarm for Timer {
 mod tests {
     use super::*;
     use devices::firmware::protocol::register;
-    use devices::legacy::PowerEvents;
     use devices::mem::PAGE_SIZE;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use vm_memory::{Bytes, GuestAddress};
-
-    #[derive(Default)]
-    struct Sci(AtomicBool);
-
-    impl PowerEvents for Sci {
-        fn power_off(&self) {}
-        fn reset(&self) {}
-        fn set_sci(&self, asserted: bool) {
-            self.0.store(asserted, Ordering::Relaxed);
-        }
-    }
+    use vm_memory::GuestAddress;
 
     struct Platform {
         ports: PortBus,
-        ram: GuestRam,
-        sci: Arc<Sci>,
         devices: FirmwareDevices,
     }
 
     impl Platform {
         fn new(firmware: &mut Firmware) -> Self {
             let ram = GuestRam::from_ranges(&[(GuestAddress(0), 4 * PAGE_SIZE)]).unwrap();
-            let sci = Arc::new(Sci::default());
-            let power = Arc::new(Mutex::new(PowerManagement::new(Arc::clone(&sci) as _)));
             let mut ports = PortBus::new();
-            ports.insert("power management", 0x400, PowerManagement::PORTS, Arc::clone(&power) as _).unwrap();
-            let devices = firmware.add(&mut ports, &ram, power).unwrap();
-            Platform { ports, ram, sci, devices }
+            let devices = firmware.add(&mut ports, &ram).unwrap();
+            Platform { ports, devices }
         }
 
         fn write(&self, port: u16, register: u32, value: u32) {
@@ -214,23 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_generation_is_written_and_told_by_the_sci() {
-        let platform = Platform::new(&mut Firmware::open(None).unwrap());
-        platform.ports.write(0x40e, &[1, 0]);
-        platform.devices.change_generation().unwrap();
-        assert!(!platform.sci.0.load(Ordering::Relaxed), "the guest has no place for it yet");
-        platform.write(BIOS_PORT, register::GENERATION_ID_LOW, 0x1000);
-        platform.write(BIOS_PORT, register::GENERATION_ID_HIGH, 0);
-        let id = || platform.ram.read_obj::<u128>(GuestAddress(0x1000)).unwrap();
-        let first = id();
-        assert!(!platform.sci.0.load(Ordering::Relaxed));
-        platform.devices.change_generation().unwrap();
-        assert!(id() != first && first != 0 && platform.sci.0.load(Ordering::Relaxed));
-    }
-
-    #[test]
     fn a_watchdog_that_rang_ends_the_machine_and_the_next_one_tells_it() {
-        let mut firmware = Firmware::open(None).unwrap();
+        let mut firmware = Firmware::with_variables(None, None).unwrap();
         let platform = Platform::new(&mut firmware);
         let [_, (whose, _)] = platform.devices.timers();
         assert_eq!(whose, WatchdogOf::System);

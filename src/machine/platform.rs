@@ -23,33 +23,45 @@ fn insert(
     Ok(ports.insert(name, first, count, Arc::new(Mutex::new(device)))?)
 }
 
+/// A serial port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SerialPort {
+    /// The console.
+    Com1,
+    /// The other one.
+    Com2,
+}
+
 /// Those that somebody on the host talks to.
 pub(super) struct Registers {
-    pub serial: Arc<Mutex<Serial>>,
+    pub serial: [Arc<Mutex<Serial>>; 2],
     pub power: Arc<Mutex<PowerManagement>>,
 }
 
-/// Adds all of them; what the guest writes to its console goes to `console`.
+/// Adds all of them; what the guest writes to its serial ports goes to `outputs`.
 pub(super) fn add(
     ports: &mut PortBus,
     partition: &Partition,
     events: &EventSender,
-    console: Box<dyn SerialOutput>,
+    outputs: [Box<dyn SerialOutput>; 2],
 ) -> Result<Registers, MachineError> {
-    let serial = add_serial(ports, partition, console)?;
+    let [com1, com2] = outputs;
+    let com1 = add_serial(ports, partition, ("COM1", port::COM1, gsi::COM1), com1)?;
+    let com2 = add_serial(ports, partition, ("COM2", port::COM2, gsi::COM2), com2)?;
     insert(ports, "CMOS clock", (port::CMOS, Cmos::PORTS), Cmos::new())?;
     let power = add_power(ports, partition, events)?;
     add_absent(ports)?;
-    Ok(Registers { serial, power })
+    Ok(Registers { serial: [com1, com2], power })
 }
 
 fn add_serial(
     ports: &mut PortBus,
     partition: &Partition,
-    console: Box<dyn SerialOutput>,
+    (name, port, gsi): (&'static str, u16, u32),
+    output: Box<dyn SerialOutput>,
 ) -> Result<Arc<Mutex<Serial>>, MachineError> {
-    let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi::COM1)?, console)?));
-    ports.insert("serial console", port::COM1, Serial::PORTS, Arc::clone(&serial) as _)?;
+    let serial = Arc::new(Mutex::new(Serial::new(partition.irq(gsi)?, output)?));
+    ports.insert(name, port, Serial::PORTS, Arc::clone(&serial) as _)?;
     Ok(serial)
 }
 
@@ -91,6 +103,26 @@ impl PowerEvents for Power {
     fn set_sci(&self, asserted: bool) {
         if let Err(error) = self.vm.set_irq_line(gsi::SCI, asserted) {
             log::error!("The system control interrupt is lost: {}", io::Error::from(error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_absent() {
+        let there = [
+            (port::COM1, Serial::PORTS),
+            (port::COM2, Serial::PORTS),
+            (port::CMOS, Cmos::PORTS),
+            (port::PM, PowerManagement::PORTS),
+            (port::I8042_COMMAND, ResetPulse::PORTS),
+        ];
+        for (name, first, count) in ABSENT_PORTS {
+            let apart = |&(port, ports): &(u16, u16)| first + count <= port || port + ports <= first;
+            assert!(there.iter().all(apart), "{name}");
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::config::{Boot, Config};
 use crate::hv::cpuid::HypervFeatures;
 use crate::hv::kvm::HostError;
 use crate::hv::vcpu;
+use crate::layout;
 
 /// What the firmware uses of Hyper-V, beyond what every machine has.
 const FIRMWARE_NEEDS: [&str; 2] = ["time", "stimer"];
@@ -32,16 +33,18 @@ impl Start {
         address_bits: u8,
     ) -> Result<Self, MachineError> {
         let &Config { cpus, memory, .. } = config;
+        let tpm = config.tpm.is_some();
         match &config.boot {
             Boot::Kernel(source) => {
-                acpi::write(ram, &acpi::Machine { cpus, memory })?;
-                Ok(Start { entry: linux::load(ram, source)?, msrs: processor::for_kernel() })
+                acpi::write(ram, &acpi::Machine { cpus, memory, tpm })?;
+                let reserved = if tpm { layout::TPM_BUFFERS } else { 0 };
+                Ok(Start { entry: linux::load(ram, source, reserved)?, msrs: processor::for_kernel() })
             }
             Boot::Firmware(source) => {
                 if let Some(missing) = FIRMWARE_NEEDS.into_iter().find(|name| !features.has(name)) {
                     return Err(MachineError::FirmwareNeeds(missing));
                 }
-                let entry = uefi::load(ram, source, &uefi::Machine { cpus, memory })?;
+                let entry = uefi::load(ram, source, &uefi::Machine { cpus, memory, tpm })?;
                 Ok(Start { entry, msrs: processor::for_firmware(memory, address_bits) })
             }
         }

@@ -4,6 +4,7 @@
 //! that come out. Whoever may write the file owns the machine: the host sets keys without a signature.
 
 mod show;
+mod template;
 mod words;
 
 use std::fs;
@@ -14,9 +15,11 @@ use clap::{Args, Subcommand};
 use devices::firmware::nvram::protocol::Attributes;
 use devices::firmware::nvram::{NvramError, NvramFile, VariableId, Variables};
 use devices::firmware::protocol::EfiStatus;
+use devices::guid::Guid;
 use thiserror::Error;
 
 use self::show::{List, Row};
+use self::template::TemplateError;
 use self::words::{AttributeList, HexBytes, VariableName};
 
 /// Arguments of `busman nvram`.
@@ -54,10 +57,29 @@ enum Command {
         #[command(flatten)]
         value: Value,
         /// What it is: nv, bs, rt, at [default: what it is already, or what is usual for it]
-        #[arg(long, value_name = "LIST", conflicts_with = "delete")]
+        #[arg(long, value_name = "LIST", conflicts_with_all = ["delete", "auth"])]
         attributes: Option<AttributeList>,
+        /// The file that --auth names was signed as an addition to what is there
+        #[arg(long, requires = "auth")]
+        append: bool,
     },
-    /// Forget all variables; a file that is not there is made
+    /// Set Secure Boot's keys from a template, in JSON as OpenVMM has it; it is on from the next start
+    SecureBoot {
+        #[command(flatten)]
+        file: NvramPath,
+        /// The template
+        #[arg(value_name = "TEMPLATE.json")]
+        template: PathBuf,
+    },
+    /// The machine's UUID, by which its guest and licences know it
+    Uuid {
+        #[command(flatten)]
+        file: NvramPath,
+        /// Give the machine this one
+        #[arg(value_name = "UUID")]
+        new: Option<Guid>,
+    },
+    /// Forget all variables; the machine's UUID stays. A file that is not there is made
     Reset {
         #[command(flatten)]
         file: NvramPath,
@@ -101,6 +123,9 @@ struct Value {
     /// A file with its bytes
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    /// A file with its bytes, signed (by sign-efi-sig-list, for instance); the signature counts as for a guest
+    #[arg(long, value_name = "FILE.auth")]
+    auth: Option<PathBuf>,
     /// Delete it
     #[arg(long)]
     delete: bool,
@@ -112,11 +137,19 @@ pub enum NvramCommandError {
     /// The file of variables.
     #[error(transparent)]
     File(#[from] NvramError),
+    /// The file is none of a machine that has run.
+    #[error(
+        "The machine of {} has no UUID yet: it gets one when it runs, or with: busman nvram uuid --file {} UUID", .0.display(), .0.display()
+    )]
+    NoUuid(PathBuf),
     /// No such variable.
     #[error("There is no variable {0}; see busman nvram list")]
     NotFound(VariableId),
+    /// A template of keys.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// A file with data.
-    #[error("Cannot read {}, which --data names", path.display())]
+    #[error("Cannot read {}, which holds the variable's data", path.display())]
     Data {
         /// The file.
         path: PathBuf,
@@ -143,6 +176,10 @@ fn reason(status: EfiStatus) -> &'static str {
         EfiStatus::OutOfResources => "it is too large, or the store is full",
         EfiStatus::WriteProtected => "the host shows it to the guest, from what else is in the store",
         EfiStatus::Unsupported => "its attributes have to have nv, and nothing but nv, bs, rt, at",
+        EfiStatus::SecurityViolation => {
+            "who may change it has not signed exactly this, or what is there was signed later; --append is for \
+             files that were signed so"
+        }
         EfiStatus::DeviceError => "the file cannot be written",
         _ => "its attributes or its data make no sense: rt goes with bs, and keys are lists of signatures",
     }
@@ -170,8 +207,29 @@ impl Nvram {
                 Ok(if *json { list.write_json(out) } else { write!(out, "{list}") }?)
             }
             Command::Get { file, name, form } => get(&file.path, &name.0, form, out),
-            Command::Set { file, name, value, attributes } => {
+            Command::Set { file, name, value: Value { auth: Some(signed), .. }, append, .. } => {
+                set_signed(&file.path, &name.0, signed, *append)
+            }
+            Command::Set { file, name, value, attributes, .. } => {
                 set(&file.path, &name.0, value, attributes.as_ref().map(|list| list.0))
+            }
+            Command::SecureBoot { file, template } => {
+                let keys = template::read(template)?;
+                let (file, store) = NvramFile::open_or_create(&file.path)?;
+                let mut variables = Variables::new(store, Box::new(file));
+                keys.into_iter().try_for_each(|(id, data)| {
+                    let set = variables.set_as_owner(&id, Attributes::POLICY, data.as_deref());
+                    set.map_err(|status| NvramCommandError::Refused { id, status })
+                })
+            }
+            Command::Uuid { file, new: None } => match NvramFile::read(&file.path)?.machine {
+                Some(uuid) => Ok(writeln!(out, "{uuid}")?),
+                None => Err(NvramCommandError::NoUuid(file.path.clone())),
+            },
+            Command::Uuid { file, new } => {
+                let (mut file, mut store) = NvramFile::open(&file.path)?;
+                file.identify(&mut store, *new)?;
+                Ok(())
             }
             Command::Reset { file, force } => Ok(NvramFile::reset(&file.path, *force)?),
         }
@@ -209,6 +267,20 @@ fn set(
     set.map_err(|status| NvramCommandError::Refused { id: id.clone(), status })
 }
 
+/// A write as a guest does it: whoever may change the variable has signed it.
+fn set_signed(path: &Path, id: &VariableId, signed: &Path, append: bool) -> Result<(), NvramCommandError> {
+    let data = read(signed)?;
+    let (file, store) = NvramFile::open(path)?;
+    let append = if append { Attributes::APPEND } else { Attributes::empty() };
+    let mut variables = Variables::new(store, Box::new(file));
+    let set = variables.set(id, (Attributes::POLICY | append).bits(), &data);
+    set.map_err(|status| NvramCommandError::Refused { id: id.clone(), status })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, NvramCommandError> {
+    fs::read(path).map_err(|source| NvramCommandError::Data { path: path.to_owned(), source })
+}
+
 impl Value {
     /// `None`: the variable goes.
     fn bytes(&self) -> Result<Option<Vec<u8>>, NvramCommandError> {
@@ -216,9 +288,7 @@ impl Value {
             .text
             .as_ref()
             .map(|text| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
-        let file = self.data.as_ref().map(|path| {
-            fs::read(path).map_err(|source| NvramCommandError::Data { path: path.clone(), source })
-        });
+        let file = self.data.as_deref().map(read);
         Ok(self.hex.as_ref().map(|hex| hex.0.clone()).or(text).or(file.transpose()?))
     }
 }

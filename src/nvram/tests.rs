@@ -82,6 +82,85 @@ fn variables_are_set_shown_and_deleted() {
     assert!(desk.line("list --file @").unwrap().starts_with("0 variables"));
 }
 
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/devices/src/firmware/nvram/fixtures");
+
+#[test]
+fn signed_files_of_efitools_are_set_and_their_signatures_count() {
+    let desk = Desk::new();
+    let set = |name: &str, file: &str, more: &str| {
+        desk.line(&format!("set --file @ {name} --auth {FIXTURES}/efitools-{file}.auth{more}"))
+    };
+    for (name, file) in [("db", "db"), ("KEK", "kek"), ("PK", "pk")] {
+        set(name, file, "").unwrap();
+    }
+    let error = set("db", "db-append", "").unwrap_err();
+    assert!(error.contains("has not signed exactly this") && error.contains("--append"), "{error}");
+    set("db", "db-append", " --append").unwrap();
+    assert!(set("db", "pk", "").is_err(), "the platform key's file is not db's");
+    let list = desk.line("list --file @").unwrap();
+    assert!(list.contains("PK-") && list.contains("KEK-") && list.contains("db-"), "{list}");
+    assert!(desk.line("get --file @ db").unwrap().contains("signed 2026-01-02 03:04:06"));
+    set("PK", "pk-delete", "").unwrap();
+    assert!(!desk.line("list --file @").unwrap().contains(" PK-"));
+    for line in ["set --file @ db --append --hex 00", "set --file @ db --auth x --attributes nv"] {
+        assert!(desk.line(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn a_template_brings_all_keys_at_once() {
+    let desk = Desk::new();
+    let certificate = |name: &str| {
+        let der = fs::read(format!("{FIXTURES}/{name}.crt")).unwrap();
+        base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der)
+    };
+    let hash = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [7; 32]);
+    let template = |mode: &str, dbx: &str| {
+        let (pk, kek, leaf) = (certificate("pk"), certificate("kek"), certificate("leaf"));
+        let signatures = serde_json::json!({
+            "PK": {"type": "x509", "value": [pk]},
+            "KEK": [{"type": "x509", "value": [kek]}],
+            "db": [{"type": "x509", "value": [leaf, kek]}],
+            "dbx": [{"type": "sha256", "value": [dbx, hash]}],
+        });
+        let settings = serde_json::json!({"signatureMode": mode, "signatures": signatures});
+        let root =
+            serde_json::json!({"type": "Microsoft.Compute/disks", "properties": {"uefiSettings": settings}});
+        fs::write(desk.0.as_path().join("keys.json"), root.to_string()).unwrap();
+        let path = desk.0.as_path().join("keys.json");
+        desk.run(&["secure-boot", "--file", "@", path.to_str().unwrap()])
+    };
+    let error = template("Append", &hash).unwrap_err();
+    assert!(error.contains("has the signature mode \"Append\""), "{error}");
+    let error = template("Replace", "AAAA").unwrap_err();
+    assert!(error.contains("something in dbx that is no SHA-256"), "{error}");
+    assert!(desk.line("list --file @").unwrap().starts_with("0 variables"), "half a template sets nothing");
+    template("Replace", &hash).unwrap();
+    let size = |name: &str| {
+        let json = desk.run(&["get", "--file", "@", name, "--json"]).unwrap();
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()["bytes"].as_u64().unwrap()
+    };
+    let bytes = |name: &str| fs::metadata(format!("{FIXTURES}/{name}.crt")).unwrap().len();
+    assert_eq!(size("dbx"), 28 + 2 * 48);
+    assert_eq!(size("db"), 2 * 44 + bytes("leaf") + bytes("kek"));
+    assert_eq!([size("PK"), size("KEK")], [44 + bytes("pk"), 44 + bytes("kek")]);
+    // The firmware finds keys: db's signed update by the KEK of the template is good.
+    let file = format!("{FIXTURES}/efitools-db.auth");
+    desk.run(&["set", "--file", "@", "db", "--auth", &file]).unwrap();
+}
+
+#[test]
+fn a_machine_has_the_uuid_that_it_was_given() {
+    const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+    let desk = Desk::new();
+    let error = desk.line("uuid --file @").unwrap_err();
+    assert!(error.starts_with("The machine of ") && error.contains("has no UUID yet"), "{error}");
+    assert_eq!(desk.line(&format!("uuid --file @ {UUID}")).unwrap(), "");
+    desk.line("reset --file @").unwrap();
+    assert_eq!(desk.line("uuid --file @").unwrap(), format!("{UUID}\n"));
+    assert!(desk.line("uuid --file @ 0011").unwrap_err().contains("\"0011\" is no GUID"));
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_a_sentence() {
     let desk = Desk::new();
@@ -95,7 +174,7 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         ("set --file @ SecureBoot --hex 01", "the host shows it"),
         ("set --file @ PK --hex 01", "keys are lists of signatures"),
         (too_large.as_str(), "too large"),
-        ("set --file @ A --data /nonexistent", "Cannot read /nonexistent, which --data names"),
+        ("set --file @ A --data /nonexistent", "Cannot read /nonexistent, which holds the variable's data"),
         ("set --file @.not A --hex 00", "Cannot open the NVRAM file"),
         ("list --file @.not", "Cannot open the NVRAM file"),
         ("set --file @ A", "required"),

@@ -7,9 +7,9 @@ use std::path::Path;
 use devices::storage::scsi::Ejected;
 
 use super::ControlLoop;
-use crate::control::{Answer, Command, DeviceRow, Outcome, QUEUE, Refusal, Reply, Status};
+use crate::control::{Answer, Command, DeviceRow, Generation, Outcome, QUEUE, Refusal, Reply, Status};
 use crate::disks::{Place, Unit, UnitConfig, UnitError};
-use crate::display::{Chord, DisplayRow, Picture, PointerEvent};
+use crate::display::{Chord, DisplaySize, Picture, PointerEvent};
 use crate::hv::pause::RunState;
 use crate::machine::{BUS_DEVICES, Machine, MachineError};
 use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -25,6 +25,7 @@ impl ControlLoop<'_> {
             Command::Reset => self.end_with(End::Reset),
             Command::Pause => return self.pause(reply),
             Command::Resume => self.resume(),
+            Command::NewGeneration => self.new_generation(),
             Command::State => Ok(Answer::State(self.status())),
             Command::Config => Ok(Answer::Config(Box::new(self.outside.config.clone()))),
             Command::Channels => Ok(Answer::Channels(self.machine.bus.channels())),
@@ -39,6 +40,7 @@ impl ControlLoop<'_> {
             Command::Eject { place, force } => self.eject(place, force).map_err(Refusal::Disk),
             Command::Guest(command) => return self.guest(command, reply),
             Command::Display => self.display(),
+            Command::Resolution(size) => self.resolution(size),
             Command::Screen => self.screen(),
             Command::Key(chord) => self.key(&chord),
             Command::Pointer(event) => self.point(&event),
@@ -78,6 +80,14 @@ impl ControlLoop<'_> {
         }
         self.pausing.drain(..).for_each(|reply| reply.send(Err(Refusal::Resumed)));
         Ok(Answer::Done)
+    }
+
+    fn new_generation(&mut self) -> Outcome {
+        let id = self.machine.new_generation().map_err(Refusal::Device)?;
+        // After a reset, too.
+        self.outside.config.generation_id = Some(id);
+        log::info!("The machine is of a new generation, {id}");
+        Ok(Answer::Generation(Generation { generation_id: id.to_string() }))
     }
 
     fn ask_guest(&self, kind: ShutdownKind) -> Outcome {
@@ -148,8 +158,19 @@ impl ControlLoop<'_> {
     }
 
     fn display(&self) -> Outcome {
-        let screen = self.machine.display.screen.as_ref().ok_or_else(|| not_there("video"))?;
-        Ok(Answer::Display(DisplayRow::of(&**screen)))
+        let screen = self.machine.display.screen.clone().ok_or_else(|| not_there("video"))?;
+        Ok(Answer::Display(Picture(screen)))
+    }
+
+    /// What is asked for stays so when the machine is reset.
+    fn resolution(&mut self, size: DisplaySize) -> Outcome {
+        if self.machine.display.screen.is_none() {
+            return Err(not_there("video"));
+        }
+        self.machine.prefer(size).map_err(Refusal::Resolution)?;
+        self.outside.resolution = Some(size);
+        log::info!("The guest is asked for a resolution of {size}");
+        Ok(Answer::AskedToResize)
     }
 
     fn screen(&self) -> Outcome {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use devices::ic::fcopy::CopyRequest;
 use devices::ic::kvp::{KvpAnswer, KvpRequest, Pair, Pool};
@@ -11,7 +12,7 @@ use devices::ic::requests::GuestError;
 use devices::ic::vss::VssRequest;
 
 use super::ControlLoop;
-use crate::control::{Addresses, Answer, CopyOptions, GuestCommand, Outcome, Refusal, Reply};
+use crate::control::{Addresses, Answer, CopyOptions, FreezeOptions, GuestCommand, Outcome, Refusal, Reply};
 use crate::hv::pause::RunState;
 use crate::machine::GuestServices;
 
@@ -42,11 +43,14 @@ impl ControlLoop<'_> {
             GuestCommand::Addresses => KvpRequest::Enumerate(Pool::Auto),
             // Linux compares it with upper-case letters.
             GuestCommand::Adapter(name) => KvpRequest::GetIp(name.to_uppercase()),
+            GuestCommand::SetAddresses(adapter, info) => KvpRequest::SetIp(format!("{{{adapter}}}"), info),
             GuestCommand::Copy(options) => return copy(guest, options, reply),
             command => {
                 let Some(vss) = &guest.vss else { return reply.send(Err(Refusal::NoGuestService("vss"))) };
                 let request = match command {
-                    GuestCommand::Freeze => VssRequest::Freeze,
+                    GuestCommand::Freeze(FreezeOptions { seconds }) => {
+                        VssRequest::Freeze(Duration::from_secs(seconds.get().into()))
+                    }
                     GuestCommand::Thaw => VssRequest::Thaw,
                     _ => VssRequest::Check,
                 };
@@ -126,13 +130,19 @@ fn cancel_copy(guest: &GuestServices) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use vmm_sys_util::tempdir::TempDir;
 
     #[test]
     fn only_files_are_copied() {
         let (file, size) = open(&std::env::current_exe().unwrap()).unwrap();
         assert_eq!(file.metadata().unwrap().len(), size);
-        for path in ["/", "/dev/null", "/nowhere"] {
-            assert!(open(Path::new(path)).is_err(), "{path}");
+        // Nobody will ever write to this one.
+        let directory = TempDir::new_with_prefix("/tmp/busman-copy").unwrap();
+        let fifo = directory.as_path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for path in [Path::new("/"), Path::new("/dev/null"), Path::new("/nowhere"), &fifo] {
+            assert!(open(path).is_err(), "{}", path.display());
         }
     }
 }

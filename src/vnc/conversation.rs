@@ -9,6 +9,7 @@ use devices::display::Changes;
 use thiserror::Error;
 
 use super::handshake::{Handshake, HandshakeError, Step};
+use super::keymap::Keymap;
 use super::messages::{self, Message, MessageError};
 use super::pixels::FormatError;
 use super::security::Security;
@@ -48,6 +49,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Conversation {
     stage: Stage,
+    keymap: Arc<Keymap>,
     display: Display,
     /// What has come and is not complete.
     received: Vec<u8>,
@@ -60,10 +62,10 @@ pub struct Conversation {
 impl Conversation {
     /// Begins.
     #[must_use]
-    pub fn new(security: Arc<Security>, display: Display) -> Self {
+    pub fn new(security: Arc<Security>, keymap: Arc<Keymap>, display: Display) -> Self {
         let mut out = Vec::new();
         let stage = Stage::Handshake(Handshake::new(security, &mut out));
-        Conversation { stage, display, received: Vec::new(), skip: 0, out }
+        Conversation { stage, keymap, display, received: Vec::new(), skip: 0, out }
     }
 
     /// Takes what the viewer has sent.
@@ -98,7 +100,8 @@ impl Conversation {
                     return Ok((0, Next::Go));
                 };
                 if step == Step::Begin {
-                    let session = Session::new(self.display.clone(), &mut self.out)?;
+                    let session =
+                        Session::new(self.display.clone(), Arc::clone(&self.keymap), &mut self.out)?;
                     self.stage = Stage::Session(Box::new(session));
                 }
                 Ok((used, if step == Step::StartTls { Next::StartTls } else { Next::Go }))

@@ -2,9 +2,14 @@
 //!
 //! Remembers what the viewer holds: whatever way a viewer goes, its keys and buttons are let go.
 
+use std::sync::Arc;
+
 use devices::display::{Mode, POINTER_MAX, Scancode, button};
 
-use super::keysyms::{self, CAPS_LOCK, PAUSE, PAUSE_REST, RIGHT_SHIFT, SHIFT, Stroke};
+use super::keymap::Keymap;
+use super::keysyms::{
+    self, ALT_GR, CAPS_LOCK, LEVEL3_KEYSYMS, PAUSE, PAUSE_REST, RIGHT_SHIFT, SHIFT, Stroke,
+};
 use crate::display::Display;
 
 /// Bits of a pointer message that are buttons, and the guest's bits for them.
@@ -18,10 +23,13 @@ const WHEEL_DOWN: u8 = 1 << 4;
 #[derive(Debug)]
 pub(super) struct Input {
     display: Display,
+    keymap: Arc<Keymap>,
     /// Keys that are down; there are no more than codes.
     held: Vec<Scancode>,
     /// The viewer has switched Caps Lock on, as far as anybody knows.
     caps_lock: bool,
+    /// The viewer's right Alt key chooses characters.
+    level3: bool,
     /// Buttons as the viewer said them last.
     buttons: u8,
     /// Where the guest's pointer was put last.
@@ -29,31 +37,41 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn new(display: Display) -> Self {
-        Input { display, held: Vec::new(), caps_lock: false, buttons: 0, place: (0, 0) }
+    pub(super) fn new(display: Display, keymap: Arc<Keymap>) -> Self {
+        let (held, place) = (Vec::new(), (0, 0));
+        Input { display, keymap, held, caps_lock: false, level3: false, buttons: 0, place }
     }
 
     /// A key, by what is printed on it.
     pub(super) fn key(&mut self, keysym: u32, pressed: bool) {
-        let Some(Stroke { scancode, shift, letter }) = keysyms::stroke(keysym) else { return };
-        let shift = shift.map(|shift| shift != (letter && self.caps_lock));
-        let is_shifted = self.held.contains(&SHIFT) || self.held.contains(&RIGHT_SHIFT);
-        match shift {
-            // A character needs its Shift, whatever keys had to be held for it on the viewer's keyboard.
-            Some(true) if pressed && !is_shifted => {
-                self.send(SHIFT, true);
-                self.press(scancode, true);
-                self.send(SHIFT, false);
-            }
-            Some(false) if pressed && is_shifted => {
-                let held: Vec<Scancode> =
-                    self.held.iter().copied().filter(|key| [SHIFT, RIGHT_SHIFT].contains(key)).collect();
-                held.iter().for_each(|&key| self.send(key, false));
-                self.press(scancode, true);
-                held.iter().for_each(|&key| self.send(key, true));
-            }
-            _ => self.press(scancode, pressed),
+        let Some(Stroke { scancode, shift, altgr, letter }) = self.keymap.stroke(keysym) else { return };
+        if LEVEL3_KEYSYMS.contains(&keysym) {
+            self.level3 = pressed;
         }
+        if !pressed {
+            return self.press(scancode, false);
+        }
+        // A character needs its Shift and AltGr, whatever keys had to be held for it on the viewer's keyboard.
+        let shift = shift.map(|shift| shift != (letter && self.caps_lock));
+        let mut changed = self.hold(&[SHIFT, RIGHT_SHIFT], shift);
+        // A right Alt key that is no AltGr is held for something else.
+        changed.extend(self.hold(&[ALT_GR], altgr.filter(|&altgr| altgr || self.level3)));
+        self.press(scancode, true);
+        changed.into_iter().rev().for_each(|(key, pressed)| self.send(key, !pressed));
+    }
+
+    /// Has one of these keys down, or none, as far as that matters; gives the strokes that it took.
+    fn hold(&self, keys: &[Scancode], wanted: Option<bool>) -> Vec<(Scancode, bool)> {
+        let held = self.held.iter().copied().filter(|key| keys.contains(key));
+        let strokes: Vec<(Scancode, bool)> = match wanted {
+            Some(true) if held.clone().next().is_none() => {
+                keys.first().map(|&key| (key, true)).into_iter().collect()
+            }
+            Some(false) => held.map(|key| (key, false)).collect(),
+            _ => Vec::new(),
+        };
+        strokes.iter().for_each(|&(key, pressed)| self.send(key, pressed));
+        strokes
     }
 
     /// A key, by its place if the viewer knows it.
@@ -131,11 +149,11 @@ mod tests {
 
     const MODE: Mode = Mode { width: 1024, height: 768 };
 
-    fn input() -> (std::sync::Arc<Hands>, Input) {
-        let hands = std::sync::Arc::new(Hands::default());
+    fn input() -> (Arc<Hands>, Input) {
+        let hands = Arc::new(Hands::default());
         let (keys, pointer) = (hands.clone(), hands.clone());
         let display = Display { screen: None, keys: Some(keys), pointer: Some(pointer) };
-        (hands, Input::new(display))
+        (hands, Input::new(display, Arc::default()))
     }
 
     fn keys(hands: &Hands) -> String {
@@ -169,6 +187,21 @@ mod tests {
         assert_eq!(stroke(0x61, false), "-1e", "let go after Shift was");
         assert_eq!(stroke(0x2f, true), "-2a, +35, +2a", "the / of a keyboard that has it on Shift-7");
         assert_eq!(stroke(0x2f, false), "-35");
+    }
+
+    #[test]
+    fn an_at_sign_of_a_german_viewer_is_an_at_sign_on_the_guests_us_keyboard() {
+        let (hands, mut input) = input();
+        input.key(0xfe03, true);
+        assert_eq!(keys(&hands), "+e0 38", "AltGr");
+        input.key(0x40, true);
+        assert_eq!(keys(&hands), "+2a, -e0 38, +03, +e0 38, -2a");
+        input.key(0x40, false);
+        input.key(0xfe03, false);
+        assert_eq!(keys(&hands), "-03, -e0 38");
+        input.key(0xffea, true);
+        input.key(0x78, true);
+        assert_eq!(keys(&hands), "+e0 38, +2d", "a right Alt that chooses no characters stays");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What is printed on keys (X11's keysyms) and where those keys are (scan code set 1).
 //!
-//! For viewers that cannot say where a key is: they are taken for people with a US keyboard, and so is the guest. A
-//! letter that this keyboard does not have is not typed. Viewers that speak QEMU's extended key events need none of
-//! this, whatever their keyboard and the guest's layout.
+//! For viewers that cannot say where a key is, and guests of which nobody said another layout ([`keymap`](super::keymap)):
+//! those have a US keyboard, and what it does not have is not typed. Viewers that speak QEMU's extended key events
+//! need none of this, whatever their keyboard and the guest's layout.
 
 use devices::display::{Prefix, Scancode};
 
@@ -10,6 +10,10 @@ use devices::display::{Prefix, Scancode};
 pub const SHIFT: Scancode = plain(0x2a);
 /// The right one.
 pub const RIGHT_SHIFT: Scancode = plain(0x36);
+/// The right Alt key, which chooses further characters where the layout has such.
+pub const ALT_GR: Scancode = Scancode { code: 0x38, prefix: Prefix::E0 };
+/// What viewers call that key where it does: `ISO_Level3_Shift` and `Mode_switch`.
+pub const LEVEL3_KEYSYMS: [u32; 2] = [0xfe03, 0xff7e];
 /// Caps Lock.
 pub const CAPS_LOCK: Scancode = plain(0x3a);
 /// The first of Pause's two; the second is [`PAUSE_REST`].
@@ -17,13 +21,15 @@ pub const PAUSE: Scancode = Scancode { code: 0x1d, prefix: Prefix::E1 };
 /// What follows [`PAUSE`], up and down.
 pub const PAUSE_REST: Scancode = plain(0x45);
 
-/// A key, and what Shift has to be for it.
+/// A key, and what has to be held for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stroke {
     /// The key's place.
     pub scancode: Scancode,
     /// Whether Shift has to be held; `None` where it does not matter.
     pub shift: Option<bool>,
+    /// The same of AltGr.
+    pub altgr: Option<bool>,
     /// Caps Lock turns `shift` round.
     pub letter: bool,
 }
@@ -130,12 +136,9 @@ const fn plain(code: u16) -> Scancode {
     Scancode { code, prefix: Prefix::None }
 }
 
-/// Where a key is and how it is struck; `None` for what a US keyboard does not have.
+/// Where a key without a character is; `None` for what no keyboard has.
 #[must_use]
-pub fn stroke(keysym: u32) -> Option<Stroke> {
-    if let Some(stroke) = character(keysym) {
-        return Some(stroke);
-    }
+pub fn named(keysym: u32) -> Option<Stroke> {
     let find = |table: &[(u32, u16)]| table.iter().find(|(known, _)| *known == keysym).map(|(_, code)| *code);
     let scancode = if let Some(code) = find(&PLAIN) {
         plain(code)
@@ -146,11 +149,12 @@ pub fn stroke(keysym: u32) -> Option<Stroke> {
     } else {
         return None;
     };
-    Some(Stroke { scancode, shift: None, letter: false })
+    Some(Stroke { scancode, shift: None, altgr: None, letter: false })
 }
 
-/// Keysyms of ASCII are its codes.
-fn character(keysym: u32) -> Option<Stroke> {
+/// Where a US keyboard has a character. Keysyms of ASCII are its codes.
+#[must_use]
+pub fn character(keysym: u32) -> Option<Stroke> {
     let character = u8::try_from(keysym).ok()?;
     ROWS.into_iter().find_map(|(first, lower, upper)| {
         let place = |row: &[u8]| row.iter().position(|&known| known == character);
@@ -161,7 +165,7 @@ fn character(keysym: u32) -> Option<Stroke> {
             (None, None) => return None,
         };
         let scancode = plain(first + u16::try_from(place).ok()?);
-        Some(Stroke { scancode, shift, letter: character.is_ascii_alphabetic() })
+        Some(Stroke { scancode, shift, altgr: Some(false), letter: character.is_ascii_alphabetic() })
     })
 }
 
@@ -186,6 +190,10 @@ pub fn placed(keycode: u32) -> Option<Scancode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn stroke(keysym: u32) -> Option<Stroke> {
+        character(keysym).or_else(|| named(keysym))
+    }
 
     fn key(keysym: u32) -> (u16, Prefix, Option<bool>) {
         let Stroke { scancode, shift, .. } = stroke(keysym).unwrap_or_else(|| panic!("{keysym:#x}"));

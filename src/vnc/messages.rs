@@ -3,7 +3,7 @@
 //! Pure, for tests and for the fuzzer. A viewer is trusted with nothing: what cannot be a message ends it, with a
 //! sentence that says why.
 
-use devices::display::Rect;
+use devices::display::{Mode, Rect};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -59,7 +59,12 @@ pub enum Message {
     /// A text is in the viewer's clipboard; this many bytes follow, and nobody wants them.
     CutText(u32),
     /// Another size of the picture is wished for.
-    DesktopSize,
+    DesktopSize {
+        /// The size.
+        mode: Mode,
+        /// Of how many monitors it is.
+        screens: u8,
+    },
 }
 
 /// Why bytes are no message; the viewer's connection ends with it.
@@ -147,7 +152,8 @@ fn placed_key(message: &ExtendedKeyEvent) -> Message {
 fn desktop_size(bytes: &[u8]) -> Option<(Message, usize)> {
     let (head, rest) = SetDesktopSize::ref_from_prefix(bytes).ok()?;
     let screens = rest.get(..usize::from(head.screens) * SCREEN)?;
-    Some((Message::DesktopSize, size_of::<SetDesktopSize>() + screens.len()))
+    let mode = Mode { width: head.width.get(), height: head.height.get() };
+    Some((Message::DesktopSize { mode, screens: head.screens }, size_of::<SetDesktopSize>() + screens.len()))
 }
 
 #[cfg(test)]
@@ -172,7 +178,7 @@ mod tests {
                 &[255, 0, 0, 1, 0, 0, 0, 97, 0, 0, 0, 0x1e],
                 Message::PlacedKey { keysym: 97, keycode: 0x1e, pressed: true },
             ),
-            (size.as_slice(), Message::DesktopSize),
+            (size.as_slice(), Message::DesktopSize { mode: Mode { width: 1024, height: 768 }, screens: 1 }),
         ] {
             for length in 0..bytes.len() {
                 assert_eq!(parse(&bytes[..length]), Ok(None), "{length} of {bytes:?}");

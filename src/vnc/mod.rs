@@ -18,7 +18,7 @@
 //! | [`messages`], `protocol` | RFB as it lies on the wire |
 //! | `session`, `region` | a viewer that is in: updates, and what is missing |
 //! | [`encodings`], [`pixels`] | pixels as bytes |
-//! | `input`, [`keysyms`] | keys and pointer |
+//! | `input`, [`keysyms`], [`keymap`] | keys and pointer |
 //! | [`desk`] | the machine's devices for a person |
 
 pub mod conversation;
@@ -26,6 +26,7 @@ pub mod desk;
 pub mod encodings;
 mod handshake;
 mod input;
+pub mod keymap;
 pub mod keysyms;
 pub mod messages;
 pub mod options;

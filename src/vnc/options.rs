@@ -1,5 +1,5 @@
 //! `--vnc` as users write it, on the command line and in TOML alike:
-//! `ADDRESS[,password-file=FILE][,tls-cert=FILE,tls-key=FILE]`.
+//! `ADDRESS[,password-file=FILE][,tls-cert=FILE,tls-key=FILE][,keymap=LAYOUT]`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,6 +9,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::keymap::{KeymapError, Layout};
+
+/// The word for a keyboard layout.
+const KEYMAP: &str = "keymap";
 /// Before the path of a Unix socket.
 const UNIX: &str = "unix:";
 
@@ -22,6 +26,8 @@ pub struct VncOptions {
     pub password_file: Option<PathBuf>,
     /// TLS.
     pub tls: Option<TlsFiles>,
+    /// The guest's keyboard layout, for viewers that tell keys by what is printed on them.
+    pub keymap: Option<Layout>,
 }
 
 /// A TCP port or a Unix socket.
@@ -49,11 +55,14 @@ pub enum VncOptionError {
     #[error("{0:?} is no address for VNC; write 127.0.0.1:5900, [::1]:5900 or unix:PATH")]
     Address(String),
     /// A word that means nothing.
-    #[error("{0:?} is no option of VNC; options are password-file, tls-cert and tls-key")]
+    #[error("{0:?} is no option of VNC; options are password-file, tls-cert, tls-key and keymap")]
     Unknown(String),
     /// A word without a value.
-    #[error("{0} has no value; write {0}=FILE")]
+    #[error("{0} has no value; write {0}={form}", form = if .0 == KEYMAP { "LAYOUT" } else { "FILE" })]
     NoValue(String),
+    /// A keyboard that is none.
+    #[error(transparent)]
+    Keymap(#[from] KeymapError),
     /// A word that is there twice.
     #[error("{0} is given twice")]
     Twice(String),
@@ -101,13 +110,14 @@ impl FromStr for VncOptions {
         let text = text.replace(",,", "\0");
         let mut parts = text.split(',').map(|part| part.replace('\0', ","));
         let listen: Address = parts.next().unwrap_or_default().parse()?;
-        let (mut password_file, mut cert, mut key) = (None, None, None);
+        let (mut password_file, mut cert, mut key, mut keymap) = (None, None, None, None);
         for part in parts {
             let (word, value) = part.split_once('=').unwrap_or((&part, ""));
-            let place: &mut Option<PathBuf> = match word {
+            let place: &mut Option<String> = match word {
                 "password-file" => &mut password_file,
                 "tls-cert" => &mut cert,
                 "tls-key" => &mut key,
+                KEYMAP => &mut keymap,
                 _ => return Err(VncOptionError::Unknown(word.to_owned())),
             };
             if value.is_empty() {
@@ -117,8 +127,10 @@ impl FromStr for VncOptions {
                 return Err(VncOptionError::Twice(word.to_owned()));
             }
         }
+        let keymap = keymap.map(|layout| layout.parse()).transpose()?;
+        let password_file = password_file.map(PathBuf::from);
         let tls = match (cert, key) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
             (None, None) => None,
             _ => return Err(VncOptionError::HalfTls),
         };
@@ -127,7 +139,7 @@ impl FromStr for VncOptions {
             Address::Tcp(address) if !address.ip().is_loopback() && password_file.is_none() => {
                 Err(VncOptionError::Open(address))
             }
-            listen => Ok(VncOptions { listen, password_file, tls }),
+            listen => Ok(VncOptions { listen, password_file, tls, keymap }),
         }
     }
 }
@@ -142,7 +154,7 @@ impl VncOptions {
 
     /// Makes relative paths relative to a directory.
     pub fn join(&mut self, directory: &Path) {
-        let VncOptions { listen, password_file, tls } = self;
+        let VncOptions { listen, password_file, tls, keymap: _ } = self;
         let tls = tls.iter_mut().flat_map(|TlsFiles { cert, key }| [cert, key]);
         let socket = match listen {
             Address::Unix(path) => Some(path),
@@ -158,7 +170,8 @@ impl fmt::Display for VncOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |value: &dyn fmt::Display| value.to_string().replace(',', ",,");
         f.write_str(&text(&self.listen))?;
-        self.files().try_for_each(|(word, path)| write!(f, ",{word}={}", text(&path.display())))
+        self.files().try_for_each(|(word, path)| write!(f, ",{word}={}", text(&path.display())))?;
+        self.keymap.iter().try_for_each(|layout| write!(f, ",{KEYMAP}={layout}"))
     }
 }
 
@@ -189,6 +202,7 @@ mod tests {
             "0.0.0.0:5900,password-file=/p",
             "[::]:5900,password-file=p,,w,tls-cert=c,tls-key=k",
             "unix:vnc,tls-cert=c,tls-key=k",
+            "unix:vnc,keymap=de(nodeadkeys)",
         ] {
             let options: VncOptions = text.parse().unwrap();
             assert_eq!(options.to_string(), text);
@@ -208,9 +222,11 @@ mod tests {
         }
         assert_eq!(
             error("unix:a,password=x"),
-            "\"password\" is no option of VNC; options are password-file, tls-cert and tls-key"
+            "\"password\" is no option of VNC; options are password-file, tls-cert, tls-key and keymap"
         );
         assert_eq!(error("unix:a,password-file"), "password-file has no value; write password-file=FILE");
+        assert_eq!(error("unix:a,keymap="), "keymap has no value; write keymap=LAYOUT");
+        assert!(error("unix:a,keymap=../de").starts_with("\"../de\" is no keyboard layout"));
         assert_eq!(error("unix:a,tls-key=a,tls-key=b"), "tls-key is given twice");
         assert_eq!(error("unix:a,tls-key=a"), "TLS needs both tls-cert=FILE and tls-key=FILE");
     }

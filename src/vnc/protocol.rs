@@ -85,6 +85,12 @@ pub(super) mod resize {
     pub const DONE: u16 = 0;
     /// It may not be done.
     pub const PROHIBITED: u16 = 1;
+    /// There is no memory for it.
+    pub const OUT_OF_RESOURCES: u16 = 2;
+    /// No picture can be so.
+    pub const INVALID_LAYOUT: u16 = 3;
+    /// The guest is asked, and may do it later.
+    pub const FORWARDED: u16 = 4;
 }
 
 /// `PIXEL_FORMAT` (7.4).

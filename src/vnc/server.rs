@@ -12,6 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::desk::Desk;
+use super::keymap::{Keymap, KeymapError};
 use super::options::{Address, VncOptions};
 use super::protocol::VERSION;
 use super::security::{Password, Security, SecurityError, tls};
@@ -59,6 +60,9 @@ pub enum VncError {
     /// Password or certificate.
     #[error(transparent)]
     Security(#[from] SecurityError),
+    /// The guest's keyboard.
+    #[error(transparent)]
+    Keymap(#[from] KeymapError),
     /// The Unix socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -89,6 +93,7 @@ pub struct Server {
 struct Shared {
     desk: Arc<Desk>,
     security: Arc<Security>,
+    keymap: Arc<Keymap>,
     limits: Limits,
     viewers: Arc<Clients<Socket>>,
 }
@@ -143,12 +148,14 @@ impl Server {
             password: options.password_file.as_deref().map(Password::read).transpose()?,
             tls: options.tls.as_ref().map(|files| tls(&files.cert, &files.key)).transpose()?,
         });
+        let keymap = options.keymap.as_ref().map(Keymap::load).transpose()?.unwrap_or_default();
         let (listener, file) = open(&options.listen)?;
         let address = match &listener {
             Listener::Tcp(listener) => listener.local_addr().ok(),
             Listener::Unix(_) => None,
         };
-        let shared = Arc::new(Shared { desk, security, limits, viewers: Arc::default() });
+        let viewers = Arc::default();
+        let shared = Arc::new(Shared { desk, security, keymap: Arc::new(keymap), limits, viewers });
         let acceptor = Acceptor::start("vnc", STACK_SIZE, listener, {
             let shared = Arc::clone(&shared);
             move |number, viewer| match viewer {
@@ -196,9 +203,10 @@ impl Shared {
         let shared = Arc::clone(self);
         let spawned = Builder::new().name(format!("vnc{number}")).stack_size(STACK_SIZE).spawn(move || {
             let _place = place;
-            let Shared { desk, security, limits, .. } = &*shared;
+            let Shared { desk, security, keymap, limits, .. } = &*shared;
             log::info!("A VNC viewer has come from {peer}");
-            match Viewer::new(socket, Arc::clone(security), desk, limits).serve() {
+            let (security, keymap) = (Arc::clone(security), Arc::clone(keymap));
+            match Viewer::new(socket, security, keymap, desk, limits).serve() {
                 Ok(()) => log::info!("The VNC viewer at {peer} has gone"),
                 Err(error) => log::warn!("The VNC viewer at {peer} is disconnected: {error}"),
             }

@@ -8,11 +8,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use devices::display::{Changes, Cursor, Mode, PIXEL, Rect, Screen};
+use devices::display::{Changes, Cursor, Mode, PIXEL, Rect, ResolutionError, Screen};
 use zerocopy::IntoBytes;
 
 use super::encodings::{Encoder, Encoding, Picture};
 use super::input::Input;
+use super::keymap::Keymap;
 use super::messages::Message;
 use super::pixels::{Converter, FormatError, NATIVE};
 use super::protocol::{FramebufferUpdate, OneScreen, Rectangle, ServerInit, encoding, resize, server};
@@ -64,8 +65,8 @@ impl Wishes {
 struct News {
     /// The picture's size.
     size: bool,
-    /// The viewer's wish for another size is not fulfilled.
-    no_resize: bool,
+    /// What became of the viewer's wish for another size.
+    resized: Option<u16>,
     cursor: bool,
     /// Extended key events are understood.
     extended_key: bool,
@@ -82,6 +83,7 @@ struct Update {
 #[derive(Debug)]
 pub(super) struct Session {
     screen: Option<Arc<dyn Screen>>,
+    keymap: Arc<Keymap>,
     input: Input,
     /// Size of the picture as the viewer knows it.
     size: Mode,
@@ -104,7 +106,7 @@ impl Session {
     ///
     /// # Errors
     /// Never: the guest's own format exists.
-    pub(super) fn new(display: Display, out: &mut Vec<u8>) -> Result<Self, FormatError> {
+    pub(super) fn new(display: Display, keymap: Arc<Keymap>, out: &mut Vec<u8>) -> Result<Self, FormatError> {
         let converter = Converter::new(NATIVE)?;
         let size = display.screen.as_ref().and_then(|screen| mode(&**screen)).unwrap_or(FIRST_SIZE);
         let init = ServerInit {
@@ -119,7 +121,8 @@ impl Session {
         missing.add(size.area(), size);
         Ok(Session {
             screen: display.screen.clone(),
-            input: Input::new(display),
+            keymap: Arc::clone(&keymap),
+            input: Input::new(display, keymap),
             size,
             wishes: Wishes::default(),
             converter,
@@ -136,7 +139,7 @@ impl Session {
     /// Another machine is in the old one's place.
     pub(super) fn put(&mut self, display: Display) {
         self.screen = display.screen.clone();
-        self.input = Input::new(display);
+        self.input = Input::new(display, Arc::clone(&self.keymap));
         self.changed(&Changes { mode: true, cursor: true, dirty: Vec::new() });
     }
 
@@ -160,9 +163,26 @@ impl Session {
                 self.input.pointer(buttons, (x, y), shown.unwrap_or(self.size));
             }
             Message::CutText(_) => {}
-            Message::DesktopSize => self.news.no_resize = self.wishes.extended_desktop_size,
+            Message::DesktopSize { mode, screens } => {
+                let known = self.wishes.extended_desktop_size;
+                self.news.resized = known.then(|| self.resize(mode, screens));
+            }
         }
         Ok(())
+    }
+
+    /// Asks the guest for a size, and says what comes of it (rfbproto, `SetDesktopSize`).
+    fn resize(&self, wanted: Mode, screens: u8) -> u16 {
+        let Some(screen) = &self.screen else { return resize::PROHIBITED };
+        if screens != 1 {
+            return resize::INVALID_LAYOUT;
+        }
+        match screen.prefer(wanted) {
+            Ok(()) if mode(&**screen) == Some(wanted) => resize::DONE,
+            Ok(()) => resize::FORWARDED,
+            Err(ResolutionError::Range { .. }) => resize::INVALID_LAYOUT,
+            Err(ResolutionError::Memory { .. }) => resize::OUT_OF_RESOURCES,
+        }
     }
 
     fn wish(&mut self, wishes: Wishes) {
@@ -225,9 +245,9 @@ impl Session {
             self.put_size(resize::BY_SERVER, resize::DONE, out);
             return None;
         }
-        if std::mem::take(&mut self.news.no_resize) {
+        if let Some(status) = self.news.resized.take() {
             self.asked = None;
-            self.put_size(resize::BY_THIS_CLIENT, resize::PROHIBITED, out);
+            self.put_size(resize::BY_THIS_CLIENT, status, out);
             return None;
         }
         let bands = bands(self.missing.take(area));

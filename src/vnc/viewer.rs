@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::conversation::{Conversation, ConversationError, Next};
 use super::desk::Desk;
 use super::handshake::HandshakeError;
+use super::keymap::Keymap;
 use super::poller::{Poller, Woken};
 use super::security::Security;
 use super::server::Limits;
@@ -49,13 +50,14 @@ impl<'a> Viewer<'a> {
     pub(super) fn new(
         socket: Arc<Socket>,
         security: Arc<Security>,
+        keymap: Arc<Keymap>,
         desk: &'a Desk,
         limits: &'a Limits,
     ) -> Self {
         let now = Instant::now();
         Viewer {
             transport: Transport::new(socket),
-            conversation: Conversation::new(Arc::clone(&security), desk.display()),
+            conversation: Conversation::new(Arc::clone(&security), keymap, desk.display()),
             security,
             desk,
             limits,

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
@@ -193,6 +193,8 @@ pub(super) struct NewFile {
     path: PathBuf,
     /// What it replaces, locked so that nobody opens it meanwhile.
     old: Option<File>,
+    /// It has its real name.
+    named: bool,
 }
 
 impl NewFile {
@@ -207,18 +209,19 @@ impl NewFile {
         let mut part = path.file_name().map_or_else(OsString::new, OsString::from);
         part.push(".part");
         let part = path.with_file_name(part);
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let file = options.open(&part).map_err(FileError::Host)?;
-        // One that an interruption left behind is nobody's; one that is locked is being filled.
-        lock(&file, Access::Write).map_err(FileError::Lock)?;
+        // One that an interruption left behind is nobody's.
+        let file = loop {
+            let file = open_part(&part).map_err(FileError::Host)?;
+            if claim(&file, &part)? {
+                break file;
+            }
+        };
         file.set_len(0).map_err(FileError::Host)?;
-        Ok(NewFile { file, part, path: path.to_owned(), old })
+        Ok(NewFile { file, part, path: path.to_owned(), old, named: false })
     }
 
     /// Gives the file its name, when all of it is safe.
-    pub fn finish(self) -> Result<(), CreateReason> {
+    pub fn finish(mut self) -> Result<(), CreateReason> {
         self.file.sync_all().map_err(FileError::Host)?;
         let renamed = if self.old.is_some() {
             fs::rename(&self.part, &self.path)
@@ -227,8 +230,31 @@ impl NewFile {
         };
         match renamed {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(CreateReason::Exists),
-            done => Ok(done.map_err(FileError::Host)?),
+            done => {
+                done.map_err(FileError::Host)?;
+                self.named = true;
+                Ok(())
+            }
         }
+    }
+}
+
+fn open_part(part: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options.open(part)
+}
+
+/// Takes a file to fill it, unless somebody else does. Whether it still has its preliminary name: while this waited for
+/// its turn, who filled it may have given it its real one, and then it is a whole image of somebody's.
+fn claim(file: &File, part: &Path) -> Result<bool, FileError> {
+    lock(file, Access::Write).map_err(FileError::Lock)?;
+    let mine = file.metadata().map_err(FileError::Host)?;
+    match fs::symlink_metadata(part) {
+        Ok(named) => Ok((mine.dev(), mine.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(FileError::Host(error)),
     }
 }
 
@@ -242,9 +268,11 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 impl Drop for NewFile {
-    /// After [`NewFile::finish`] there is nothing of that name.
+    /// What has its real name by now has left the other one to whoever comes next.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.part);
+        if !self.named {
+            let _ = fs::remove_file(&self.part);
+        }
     }
 }
 
@@ -295,6 +323,23 @@ mod tests {
         let path = directory.as_path().join("disk.img");
         fs::write(directory.as_path().join("disk.img.part"), [7; 4096]).unwrap();
         CreateOptions::new(&path, 1024).create().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [0; 1024]);
+    }
+
+    #[test]
+    fn a_second_creator_that_comes_just_too_late_leaves_the_finished_image_alone() {
+        let directory = TempDir::new_with_prefix("/tmp/busman-create").unwrap();
+        let path = directory.as_path().join("disk.img");
+        let part = directory.as_path().join("disk.img.part");
+        let (first, _) = CreateOptions::new(&path, 1024).start().unwrap();
+        // It opens the file before the first one is done with it, and locks it after.
+        let second = open_part(&part).unwrap();
+        assert!(matches!(claim(&second, &part), Err(FileError::Lock(_))));
+        first.finish().unwrap();
+        assert!(!claim(&second, &part).unwrap());
+        // Nor does somebody else's file of that name make it its own.
+        fs::write(&part, "third").unwrap();
+        assert!(!claim(&second, &part).unwrap());
         assert_eq!(fs::read(&path).unwrap(), [0; 1024]);
     }
 }

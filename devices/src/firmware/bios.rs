@@ -4,6 +4,7 @@
 //! write to the port ends, on the virtual processor's thread; a change of a variable waits for the disk.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zerocopy::IntoBytes;
@@ -37,6 +38,8 @@ pub struct Bios {
     variables: Arc<Mutex<Variables>>,
     generation: Generation,
     log: AdvancedLog,
+    /// What became of the last memory overwrite request, in the words of the TPM's ACPI method: 0 is success.
+    overwrite_result: u32,
     /// The firmware's own watchdog.
     pub watchdog: Watchdog,
 }
@@ -63,18 +66,31 @@ impl Bios {
             variables.power_on();
             Generation::new(variables.store().generation)
         };
-        Bios { ram, selected: 0, variables, generation, log: AdvancedLog::new(), watchdog }
+        Bios {
+            ram,
+            selected: 0,
+            variables,
+            generation,
+            log: AdvancedLog::new(),
+            overwrite_result: 0,
+            watchdog,
+        }
     }
 
     /// The machine is of another generation now. Whether the guest has a place for the id: then it is to be told, by
     /// [`GPE_GENERATION_ID`](crate::legacy::pm::GPE_GENERATION_ID).
-    pub fn change_generation(&mut self, id: Guid) -> bool {
-        self.generation.change(&self.ram, id)
+    ///
+    /// # Errors
+    /// When it cannot be kept for the machine's next start; nothing has changed then.
+    pub fn change_generation(&mut self, id: Guid) -> io::Result<bool> {
+        self.variables.lock().unwrap_or_else(PoisonError::into_inner).set_generation(id)?;
+        Ok(self.generation.change(&self.ram, id))
     }
 
     fn read_data(&self) -> u32 {
         match self.selected {
             register::NFIT_SIZE => 0,
+            register::MOR_SET => self.overwrite_result,
             other => self.watchdog.read(other).unwrap_or_else(|| {
                 guest_debug!("The firmware reads register {other:#x} of the BIOS device, which is not there");
                 NOTHING
@@ -122,15 +138,17 @@ impl Bios {
     }
 
     /// The OS wants memory overwritten at the next boot: the TPM's ACPI method cannot set the variable itself.
-    fn set_memory_overwrite(&self, data: u32) {
+    fn set_memory_overwrite(&mut self, data: u32) {
+        self.overwrite_result = 1;
         let Some(id) = VariableId::new(vendor::MEMORY_OVERWRITE, "MemoryOverwriteRequestControl") else {
             return;
         };
         let [value, ..] = data.to_le_bytes();
         let variable = Variable::new(Attributes::LASTING, vec![value]);
         let mut variables = self.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(status) = variables.change(&id, Some(variable)) {
-            guest_warn!("The memory overwrite request cannot be kept: {status:?}");
+        match variables.change(&id, Some(variable)) {
+            Ok(()) => self.overwrite_result = 0,
+            Err(status) => guest_warn!("The memory overwrite request cannot be kept: {status:?}"),
         }
     }
 

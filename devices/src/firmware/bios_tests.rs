@@ -252,15 +252,15 @@ fn random_bytes_come_in_eights_at_most() {
 #[test]
 fn the_generation_id_goes_where_both_halves_say() {
     let mut guest = Guest::new();
-    assert!(!guest.bios.change_generation(Guid::from_bytes([1; 16])), "nobody wants it yet");
+    assert!(!guest.bios.change_generation(Guid::from_bytes([1; 16])).unwrap(), "nobody wants it yet");
     guest.write(register::GENERATION_ID_LOW, 0x3000);
     assert_eq!(guest.bytes(0x3000, 16), [0; 16]);
     guest.write(register::GENERATION_ID_HIGH, 0);
     assert_eq!(guest.bytes(0x3000, 17), [&[1; 16][..], &[0]].concat());
-    assert!(guest.bios.change_generation(Guid::from_bytes([2; 16])));
+    assert!(guest.bios.change_generation(Guid::from_bytes([2; 16])).unwrap());
     assert_eq!(guest.bytes(0x3000, 16), [2; 16]);
     guest.write(register::GENERATION_ID_HIGH, 1);
-    assert!(!guest.bios.change_generation(Guid::from_bytes([3; 16])));
+    assert!(!guest.bios.change_generation(Guid::from_bytes([3; 16])).unwrap());
     let mut guest = Guest::new();
     guest.write(register::GENERATION_ID_HIGH, 0);
     guest.write(register::GENERATION_ID_LOW, 0x3000);
@@ -297,6 +297,7 @@ fn a_memory_overwrite_request_becomes_its_variable() {
     guest.write(register::MOR_SET, 0x101);
     let id = VariableId::new(vendor::MEMORY_OVERWRITE, "MemoryOverwriteRequestControl").unwrap();
     assert_eq!(guest.variables.lock().unwrap().get(&id).unwrap().data, [1]);
+    assert_eq!(guest.read(register::MOR_SET), 0, "the ACPI method gives this to the OS as success");
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod time;
 pub mod watchdog;
 
 pub use bios::Bios;
+pub use generation::Generation;
 pub use watchdog::{Alarm, GuestWatchdog, Watchdog};
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ use super::protocol::{
 use crate::guest_warn;
 use crate::guid::Guid;
 use crate::vmbus::channel::{
-    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, RingNeeds, Sent, VmbusDevice,
+    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
+    VmbusDevice,
 };
-use crate::vmbus::pipe::MESSAGE_PIPE;
 use crate::vmbus::ring::protocol::{PipeHeader, PipeMessageType};
 use crate::vmbus::ring::{Packet, PacketOut, pipe_message};
 
@@ -93,15 +93,8 @@ impl<S: Service> VmbusDevice for IcDevice<S> {
     type Worker = IcWorker<S>;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: S::NAME.to_owned(),
-            interface: S::INTERFACE,
-            instance: S::INSTANCE,
-            sub_channel: 0,
-            flags: OfferFlags::ENUMERATE_DEVICE_INTERFACE | OfferFlags::NAMED_PIPE_MODE,
-            mmio_megabytes: 0,
-            user_data: MESSAGE_PIPE,
-        }
+        let pipe = Offer::message_pipe(S::NAME, S::INTERFACE, S::INSTANCE);
+        Offer { flags: pipe.flags | OfferFlags::ENUMERATE_DEVICE_INTERFACE, ..pipe }
     }
 
     fn ring_needs(&self, _: &Opening) -> RingNeeds {
@@ -155,8 +148,8 @@ impl<S: Service> ChannelWorker for IcWorker<S> {
     }
 
     fn doorbell(&mut self, channel: &mut Channel) -> Result<(), ChannelError> {
-        channel.receive(|packet, _| {
-            self.take(packet)?;
+        channel.receive(|packet, replies| {
+            self.take(packet, replies)?;
             Ok(Flow::Continue)
         })?;
         self.send_next(channel)
@@ -193,7 +186,7 @@ impl<S: Service> IcWorker<S> {
         Ok(())
     }
 
-    fn take(&mut self, packet: &Packet<'_>) -> Result<(), ChannelError> {
+    fn take(&mut self, packet: &Packet<'_>, replies: &Replies<'_>) -> Result<(), ChannelError> {
         let (kind, data) = pipe_message(packet.payload)?;
         if kind != PipeMessageType::DATA {
             return Err(ChannelError::Protocol(format!("a pipe message of type {}", kind.0)));
@@ -205,7 +198,7 @@ impl<S: Service> IcWorker<S> {
             return Err(ChannelError::Protocol("a request, which only the host sends".to_owned()));
         }
         match (header.message_type.get(), self.state) {
-            (message_type::NEGOTIATE, State::Negotiating) => self.negotiated(body),
+            (message_type::NEGOTIATE, State::Negotiating) => self.negotiated(body, replies),
             (kind, State::Ready { .. }) if kind == S::MESSAGE_TYPE && self.waiting => {
                 self.waiting = false;
                 self.service.answer(header.status.get(), body);
@@ -215,7 +208,7 @@ impl<S: Service> IcWorker<S> {
         Ok(())
     }
 
-    fn negotiated(&mut self, body: &[u8]) {
+    fn negotiated(&mut self, body: &[u8], replies: &Replies<'_>) {
         let Some((framework, version)) = chosen(body) else {
             self.state = State::Refused;
             guest_warn!("{}: the guest speaks none of our versions", S::NAME);
@@ -230,6 +223,7 @@ impl<S: Service> IcWorker<S> {
             return;
         }
         log::info!("{}: version {version}, framework {framework}", S::NAME);
+        replies.agreed(version.numbers());
         self.state = State::Ready { framework, version };
         if let Some(period) = self.service.period()
             && let Err(error) = self.timer.reset(period, Some(period))

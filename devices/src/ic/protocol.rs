@@ -26,6 +26,12 @@ impl IcVersion {
     pub const fn new(major: u16, minor: u16) -> Self {
         IcVersion { major: U16::new(major), minor: U16::new(minor) }
     }
+
+    /// Major in the upper half, minor in the lower.
+    #[must_use]
+    pub fn numbers(self) -> u32 {
+        u32::from(self.major.get()) << 16 | u32::from(self.minor.get())
+    }
 }
 
 impl fmt::Display for IcVersion {

@@ -15,8 +15,7 @@ use super::queue::{KeyQueue, Stroke};
 use crate::display::{Keys, Prefix, Scancode};
 use crate::guest_warn;
 use crate::vmbus::channel::{
-    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
-    VmbusDevice,
+    Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, Replies, RingNeeds, Sent, VmbusDevice,
 };
 use crate::vmbus::inbox::Inbox;
 use crate::vmbus::ring::protocol::PacketType;
@@ -54,15 +53,7 @@ impl VmbusDevice for Keyboard {
     type Worker = KeyboardWorker;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: "keyboard".to_owned(),
-            interface: INTERFACE,
-            instance: INSTANCE,
-            sub_channel: 0,
-            flags: OfferFlags::empty(),
-            mmio_megabytes: 0,
-            user_data: [0; 120],
-        }
+        Offer::new("keyboard", INTERFACE, INSTANCE)
     }
 
     fn ring_needs(&self, _: &Opening) -> RingNeeds {
@@ -119,8 +110,7 @@ impl KeyboardWorker {
             (PacketType::COMPLETION, _) => {}
             (kind, message) => guest_warn!("keyboard: {kind:?} with message {message:?} is left alone"),
         }
-        let sent = self.queue.complete(replies, packet)?;
-        Ok(if sent == Sent::Yes { Flow::Continue } else { Flow::Pause })
+        self.queue.complete(replies, packet)
     }
 
     fn negotiate(&mut self, packet: &Packet<'_>, replies: &mut Replies<'_>) -> Result<(), ChannelError> {
@@ -138,6 +128,7 @@ impl KeyboardWorker {
         let _ = self.queue.send(replies, &PacketOut::in_band(0, &[response.as_bytes()]))?;
         *self.keys.queue() = accepted.then(KeyQueue::default);
         if accepted {
+            replies.agreed(version);
             log::info!("keyboard: version {}.{}", version >> 16, version & 0xffff);
         } else {
             guest_warn!("keyboard: the guest asks for version {}.{}", version >> 16, version & 0xffff);

@@ -15,7 +15,7 @@ impl PortDevice for Absent {
 
 /// (name, first port, count) of what is expected and absent. Interrupt controllers and timers are on the list for
 /// the case that KVM does not emulate them in the kernel.
-pub const ABSENT_PORTS: [(&str, u16, u16); 16] = [
+pub const ABSENT_PORTS: [(&str, u16, u16); 15] = [
     ("first interrupt controller", 0x20, 2),
     ("interval timer", 0x40, 4),
     ("keyboard data", 0x60, 1),
@@ -26,7 +26,6 @@ pub const ABSENT_PORTS: [(&str, u16, u16); 16] = [
     ("Linux's alternative delay port", 0xed, 1),
     ("game port", 0x201, 1),
     ("fourth serial port", 0x2e8, 8),
-    ("second serial port", 0x2f8, 8),
     ("third serial port", 0x3e8, 8),
     ("interrupt trigger modes", 0x4d0, 2),
     ("PCI configuration", 0xcf8, 8),

@@ -6,7 +6,7 @@
 //!
 //! | device | ports |
 //! |---|---|
-//! | [`Serial`] | 0x3f8: console |
+//! | [`Serial`] | 0x3f8: console; 0x2f8: a second port |
 //! | [`Cmos`] | 0x70: clock and 114 bytes of NVRAM |
 //! | [`PowerManagement`] | 0x400: ACPI registers, power off, reset |
 //! | [`ResetPulse`] | 0x64: what is left of the keyboard controller |

@@ -1,4 +1,4 @@
-//! The serial console: a 16550A (vm-superio) with a queue for what the terminal sends.
+//! A serial port: a 16550A (vm-superio) with a queue for what the terminal sends.
 //!
 //! The UART's own buffer has 64 bytes and a guest may not look at it for long. Input waits in the queue; when
 //! that is full, [`Serial::room`] says so, the terminal is no longer read, and [`Serial::drained`] is signalled
@@ -23,6 +23,13 @@ use crate::guest_warn;
 pub trait SerialOutput: Write + Send {
     /// Whether it takes as many bytes as a UART's buffer has. After a no, somebody calls [`Serial::resume`] in time.
     fn has_room(&self) -> bool;
+}
+
+/// A port that leads nowhere.
+impl SerialOutput for io::Sink {
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// Registers that this file looks at, by their offset.
@@ -99,7 +106,7 @@ impl Serial {
     /// The output has room again: tells the guest.
     pub fn resume(&mut self) {
         if self.lost > 0 {
-            guest_warn!("Serial console: {} bytes are lost that the guest sent without waiting", self.lost);
+            guest_warn!("Serial port: {} bytes are lost that the guest sent without waiting", self.lost);
             self.lost = 0;
         }
         // Enabled anew, the interrupt of an empty transmitter is raised anew.
@@ -116,7 +123,7 @@ impl Serial {
             Err(vm_superio::serial::Error::IOError(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.lost += 1;
             }
-            Err(error) => guest_warn!("Serial console: {error}"),
+            Err(error) => guest_warn!("Serial port: {error}"),
         }
     }
 
@@ -134,7 +141,7 @@ impl Serial {
             let taken = self.fifo - self.uart.fifo_capacity();
             self.queue.drain(..taken);
             if let Err(error) = result {
-                guest_warn!("Serial console: {error}");
+                guest_warn!("Serial port: {error}");
             }
             if taken == 0 {
                 break; // loopback: the line is cut, the input waits
@@ -143,7 +150,7 @@ impl Serial {
         if self.waiting && self.queue.len() <= QUEUE / 2 {
             self.waiting = false;
             if let Err(error) = self.drained.write(1) {
-                guest_warn!("Serial console: cannot wake the terminal: {error}");
+                guest_warn!("Serial port: cannot wake the terminal: {error}");
             }
         }
     }

@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use super::protocol::{DEFAULT_MAX_PAYLOAD, Header, INSTANCE, INTERFACE, MAGIC, MAX_PAYLOAD, OpenData};
 use super::worker::LoopbackWorker;
-use crate::vmbus::channel::{ChannelError, Offer, OfferFlags, Opening, RingNeeds, VmbusDevice};
+use crate::vmbus::channel::{ChannelError, Offer, Opening, RingNeeds, VmbusDevice};
 
 /// What the device would not do.
 #[derive(Debug, Default)]
@@ -58,15 +58,7 @@ impl VmbusDevice for Loopback {
     type Worker = LoopbackWorker;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: "loopback".to_owned(),
-            interface: INTERFACE,
-            instance: INSTANCE,
-            sub_channel: 0,
-            flags: OfferFlags::empty(),
-            mmio_megabytes: 0,
-            user_data: [0; 120],
-        }
+        Offer::new("loopback", INTERFACE, INSTANCE)
     }
 
     fn ring_needs(&self, opening: &Opening) -> RingNeeds {

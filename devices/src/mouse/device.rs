@@ -14,11 +14,10 @@ use super::queue::{MotionQueue, State};
 use crate::display::Pointer;
 use crate::guest_warn;
 use crate::vmbus::channel::{
-    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
-    VmbusDevice,
+    Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, Replies, RingNeeds, Sent, VmbusDevice,
 };
 use crate::vmbus::inbox::Inbox;
-use crate::vmbus::pipe::{self, Head, MESSAGE_PIPE};
+use crate::vmbus::pipe::{self, Head};
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
@@ -57,15 +56,7 @@ impl VmbusDevice for Mouse {
     type Worker = MouseWorker;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: "mouse".to_owned(),
-            interface: INTERFACE,
-            instance: INSTANCE,
-            sub_channel: 0,
-            flags: OfferFlags::NAMED_PIPE_MODE,
-            mmio_megabytes: 0,
-            user_data: MESSAGE_PIPE,
-        }
+        Offer::message_pipe("mouse", INTERFACE, INSTANCE)
     }
 
     fn ring_needs(&self, _: &Opening) -> RingNeeds {
@@ -127,8 +118,7 @@ impl MouseWorker {
                 guest_warn!("mouse: {:?} with message {kind:?} is left alone", packet.kind);
             }
         }
-        let sent = self.queue.complete(replies, packet)?;
-        Ok(if sent == Sent::Yes { Flow::Continue } else { Flow::Pause })
+        self.queue.complete(replies, packet)
     }
 
     /// A driver that starts over finds nothing of its predecessor.
@@ -147,6 +137,7 @@ impl MouseWorker {
         let head = pipe::head(message_type::PROTOCOL_RESPONSE, body.len(), body.len());
         let _ = self.queue.send(replies, &PacketOut::in_band(0, &[head.as_bytes(), body]))?;
         if accepted {
+            replies.agreed(version);
             log::info!("mouse: version {}.{}", version >> 16, version & 0xffff);
             let info = DeviceInfo::this();
             let body = info.as_bytes();

@@ -3,7 +3,7 @@
 //! Whoever runs the machine adds and removes units here, at any time and from any thread. Workers look at a copy of the
 //! table ([`Units`]) that they renew when it has changed, so that a command takes no lock.
 //!
-//! What one channel, or the machine, wants of all of them lies in their mailboxes as an [`Order`]. An order to let go
+//! What one channel, or the machine, wants of all of them lies in their mailboxes as an `Order`. An order to let go
 //! ([`Drain`]) is done when its last copy is dropped: a channel drops its own when nothing of what was asked for is in
 //! flight there any more, or when it ends, for whatever reason. So nobody counts, and nobody waits for ever.
 

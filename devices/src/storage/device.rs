@@ -9,7 +9,7 @@ use super::worker::StorageWorker;
 use crate::disk::{Engine, Queue};
 use crate::guid::Guid;
 use crate::mem::PAGE_SIZE;
-use crate::vmbus::channel::{ChannelError, Offer, OfferFlags, Opening, RingNeeds, VmbusDevice};
+use crate::vmbus::channel::{ChannelError, Offer, Opening, RingNeeds, VmbusDevice};
 use crate::vmbus::ring::PacketOut;
 
 /// A SCSI controller on the bus.
@@ -40,15 +40,7 @@ impl VmbusDevice for StorageDevice {
     type Worker = StorageWorker;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: name(self.controller.number()),
-            interface: INTERFACE,
-            instance: instance(self.controller.number()),
-            sub_channel: 0,
-            flags: OfferFlags::empty(),
-            mmio_megabytes: 0,
-            user_data: [0; 120],
-        }
+        Offer::new(name(self.controller.number()), INTERFACE, instance(self.controller.number()))
     }
 
     fn ring_needs(&self, _: &Opening) -> RingNeeds {

@@ -34,6 +34,12 @@ impl Version {
     /// Windows 10.
     pub const V6_2: Self = Version(0x0602);
 
+    /// Major in the upper half, minor in the lower.
+    #[must_use]
+    pub fn numbers(self) -> u32 {
+        u32::from(self.0 >> 8) << 16 | u32::from(self.0 & 0xff)
+    }
+
     /// Every version that is spoken.
     pub const ALL: [Self; 5] = [Self::V2_0, Self::V4_2, Self::V5_1, Self::V6_0, Self::V6_2];
 

@@ -22,7 +22,9 @@ use super::scsi::Reset;
 use crate::disk::Queue;
 use crate::guest_debug;
 use crate::mem::GuestRam;
-use crate::vmbus::channel::{Channel, ChannelError, ChannelWorker, Flow, Opening, Sent, SubChannels};
+use crate::vmbus::channel::{
+    Channel, ChannelError, ChannelWorker, Flow, Opening, Replies, Sent, SubChannels,
+};
 use crate::vmbus::ring::{Packet, PacketOut};
 
 /// The controller's mailbox among the descriptors; the engine's follow.
@@ -145,8 +147,8 @@ impl StorageWorker {
         if self.is_busy() {
             return Ok(());
         }
-        channel.receive(|packet, _| {
-            self.take_packet(packet);
+        channel.receive(|packet, replies| {
+            self.take_packet(packet, replies);
             Ok(if self.is_busy() { Flow::Pause } else { Flow::Continue })
         })
     }
@@ -193,7 +195,7 @@ impl StorageWorker {
         }
     }
 
-    fn take_packet(&mut self, packet: &Packet<'_>) {
+    fn take_packet(&mut self, packet: &Packet<'_>, replies: &Replies<'_>) {
         let Some((slot, request)) = self.requests.take(packet) else { return };
         if packet.payload.len() < self.member.controller.packet_size() {
             guest_debug!("storage: a packet of {} bytes is too short", packet.payload.len());
@@ -212,7 +214,7 @@ impl StorageWorker {
             operation::RESET_LUN | operation::RESET_BUS | operation::RESET_ADAPTER => {
                 self.start_reset(slot, &request);
             }
-            _ => self.initialise(slot, request),
+            _ => self.initialise(slot, request, replies),
         }
     }
 
@@ -230,14 +232,17 @@ impl StorageWorker {
         }
     }
 
-    fn initialise(&mut self, slot: Slot, mut request: VstorPacket) {
+    fn initialise(&mut self, slot: Slot, mut request: VstorPacket, replies: &Replies<'_>) {
         let (status, effect) = match &mut self.role {
             Role::First { initialisation, .. } => initialisation.take(&mut request),
             Role::Sub => (status::INVALID_DEVICE_STATE, Effect::None),
         };
         self.requests.complete_with(slot, request, status);
         match (effect, &self.role) {
-            (Effect::Speak(version), _) => self.member.controller.speak(version),
+            (Effect::Speak(version), _) => {
+                self.member.controller.speak(version);
+                replies.agreed(version.numbers());
+            }
             (Effect::SubChannels(count), Role::First { sub_channels, .. }) => sub_channels.offer(count),
             _ => {}
         }

@@ -6,8 +6,8 @@
 //! protocol; that is what tests are for.
 //!
 //! [`TestWorker`] is less: one open channel, without bus and threads, for those who decide what happens when.
-//! [`Shape`] is an image without bytes, [`TestVideoMemory`] a frame buffer without a guest. [`storage`] has the guest's
-//! driver of a SCSI controller, for either.
+//! [`Shape`] is an image without bytes, [`TestVideoMemory`] a frame buffer without a guest, [`TestTpm`] a TPM
+//! that answers when it is told to. [`storage`] has the guest's driver of a SCSI controller, for either.
 
 #![expect(
     clippy::expect_used,
@@ -23,6 +23,7 @@ mod guest;
 mod shape;
 pub mod storage;
 mod synic;
+mod tpm;
 mod video;
 mod worker;
 
@@ -30,5 +31,6 @@ pub use channel::TestChannel;
 pub use guest::{OfferSeen, TestGuest};
 pub use shape::Shape;
 pub use synic::TestSynic;
+pub use tpm::TestTpm;
 pub use video::TestVideoMemory;
 pub use worker::TestWorker;

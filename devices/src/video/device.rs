@@ -9,8 +9,8 @@ use super::protocol::{INSTANCE, INTERFACE, Resolution, Resolutions};
 use super::screen::{Shared, VideoScreen};
 use super::worker::{RESOLUTIONS_MAX, VideoWorker};
 use crate::display::Mode;
-use crate::vmbus::channel::{ChannelError, Offer, OfferFlags, Opening, RingNeeds, VmbusDevice};
-use crate::vmbus::pipe::{Head, MESSAGE_PIPE};
+use crate::vmbus::channel::{ChannelError, Offer, Opening, RingNeeds, VmbusDevice};
+use crate::vmbus::pipe::Head;
 
 /// The device. Dropping it takes video memory from the guest.
 #[derive(Debug)]
@@ -39,15 +39,8 @@ impl VmbusDevice for Video {
     type Worker = VideoWorker;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: "video".to_owned(),
-            interface: INTERFACE,
-            instance: INSTANCE,
-            sub_channel: 0,
-            flags: OfferFlags::NAMED_PIPE_MODE,
-            mmio_megabytes: u16::try_from(self.shared.pages.size() >> 20).unwrap_or(u16::MAX),
-            user_data: MESSAGE_PIPE,
-        }
+        let mmio_megabytes = u16::try_from(self.shared.pages.size() >> 20).unwrap_or(u16::MAX);
+        Offer { mmio_megabytes, ..Offer::message_pipe("video", INTERFACE, INSTANCE) }
     }
 
     fn ring_needs(&self, _: &Opening) -> RingNeeds {

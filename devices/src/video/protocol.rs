@@ -76,6 +76,12 @@ impl Version {
         Version { major: U16::new(major), minor: U16::new(minor) }
     }
 
+    /// Major in the upper half, minor in the lower.
+    #[must_use]
+    pub fn numbers(self) -> u32 {
+        u32::from(self.major.get()) << 16 | u32::from(self.minor.get())
+    }
+
     /// The minor number, as far as features go by it.
     #[must_use]
     pub fn level(self) -> u16 {

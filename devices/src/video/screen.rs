@@ -11,9 +11,9 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::memory::VideoMemory;
 use super::picture::Picture;
-use super::resolutions::{LARGEST, SMALLEST};
+use super::resolutions::{LARGEST, SMALLEST, vram_size};
 use super::written;
-use crate::display::{Cursor, Mode, PIXEL, Rect, Screen, Viewers, Watch};
+use crate::display::{Cursor, Mode, Rect, ResolutionError, Screen, Viewers, Watch};
 use crate::mem::{PAGE_SIZE, Pages};
 
 /// What device, worker and viewers share.
@@ -131,28 +131,6 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub struct VideoScreen(pub(super) Arc<Shared>);
 
-impl VideoScreen {
-    /// Has guests begin with this resolution from now on, and tells the one that runs. What it makes of it is its own
-    /// business: Linux asks only when its driver starts.
-    ///
-    /// # Errors
-    /// When the resolution is out of range, or needs more video memory than there is.
-    pub fn prefer(&self, mode: Mode) -> io::Result<()> {
-        let side = |side: u16, (least, most): (u16, u16)| (least..=most).contains(&side);
-        let bytes = usize::from(mode.width) * usize::from(mode.height) * PIXEL;
-        if !side(mode.width, (SMALLEST.width, LARGEST.width))
-            || !side(mode.height, (SMALLEST.height, LARGEST.height))
-            || bytes > self.0.pages.size()
-        {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        self.0.state().preferred = mode;
-        // Fails only when the counter is at its end, and then the worker is awake already.
-        let _ = self.0.wake.write(1);
-        Ok(())
-    }
-}
-
 impl Screen for VideoScreen {
     fn mode(&self) -> Option<Mode> {
         Some(self.0.state().picture?.mode)
@@ -172,10 +150,35 @@ impl Screen for VideoScreen {
     }
 
     fn watch(&self) -> io::Result<Watch> {
+        if !self.0.viewers.any() {
+            // What was written while nobody looked is in the first look anyway. Under the lock, as in `written`.
+            let state = self.0.state();
+            let _ = self.0.memory.written();
+            drop(state);
+        }
         let watch = self.0.viewers.watch()?;
-        // As in `prefer`.
+        // As in `prefer` below.
         let _ = self.0.wake.write(1);
         written::watch(&self.0);
         Ok(watch)
+    }
+
+    /// Guests begin with this resolution from now on, and the one that runs is told. Linux asks only when its driver
+    /// starts.
+    fn prefer(&self, mode: Mode) -> Result<(), ResolutionError> {
+        let (least, most) = (SMALLEST, LARGEST);
+        let fits = (least.width..=most.width).contains(&mode.width)
+            && (least.height..=most.height).contains(&mode.height);
+        if !fits {
+            return Err(ResolutionError::Range { mode, least, most });
+        }
+        let (need, have) = (vram_size(mode), self.0.pages.size());
+        if need > have {
+            return Err(ResolutionError::Memory { mode, need: need >> 20, have: have >> 20 });
+        }
+        self.0.state().preferred = mode;
+        // Fails only when the counter is at its end, and then the worker is awake already.
+        let _ = self.0.wake.write(1);
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::protocol::{
     VersionResponse, VramLocation, message_type,
 };
 use super::resolutions::{DEFAULT, VRAM_MIN, edid};
-use super::{Video, VideoScreen};
+use super::{Video, VideoMemory, VideoScreen};
 use crate::display::{Changes, Mode, Rect, Screen, Watch};
 use crate::testing::{TestChannel, TestGuest, TestVideoMemory};
 use crate::vmbus::pipe;
@@ -174,7 +174,7 @@ fn the_guest_draws_and_the_host_sees_it() {
     assert_eq!(driver.wishes(), wishes(1));
     // 2 pixels at 10, 20.
     let at = GuestAddress((20 * 800 + 10) * 4);
-    crate::video::VideoMemory::bytes(&driver.memory).write_slice(&[1, 2, 3, 4, 5, 6, 7, 8], at).unwrap();
+    driver.memory.bytes().write_slice(&[1, 2, 3, 4, 5, 6, 7, 8], at).unwrap();
     driver.draw(&[(10, 20, 12, 21), (-5, -6, 3, 4), (790, 599, i32::MAX, i32::MAX)]);
     // Of the first time all counts, as the guest may not have told all.
     see(&watch, |changes| changes.dirty.contains(&Mode { width: 800, height: 600 }.area()));
@@ -214,12 +214,17 @@ fn a_guest_that_nobody_looks_at_is_not_asked_to_tell() {
 #[test]
 fn what_firmware_draws_is_seen_without_its_telling() {
     let mut driver = Driver::start(1024, 768);
+    driver.memory.write(0b1000);
     let watch = driver.screen.watch().unwrap();
+    assert!(driver.memory.written().unwrap().is_empty(), "drawn while nobody looked");
     assert_eq!(driver.wishes(), wishes(1));
     let rows = |top, height| Rect { left: 0, top, width: 1024, height };
     // A page is a row of 1024 pixels.
     driver.memory.write(0b110);
-    see(&watch, |changes| changes.dirty == [rows(1, 2)]);
+    see(&watch, |changes| {
+        assert!(!changes.dirty.contains(&rows(3, 1)), "it is in the picture that whoever comes sees first");
+        changes.dirty == [rows(1, 2)]
+    });
     // The picture stays for the OS that firmware starts.
     let Driver { mut guest, channel, memory, screen } = driver;
     guest.close(channel);

@@ -117,8 +117,11 @@ impl VideoWorker {
         match pipe::message(packet) {
             Some((kind, body)) => match self.serve(kind, body) {
                 Ok(Some(answer)) => {
-                    // Whether or not it waits, the completion comes behind it.
+                    // Whether or not it waits.
                     let _ = answer.send(&mut self.queue, replies)?;
+                    if let Some(version) = self.version {
+                        replies.agreed(version.numbers());
+                    }
                 }
                 Ok(None) => {}
                 Err(Malformed) => guest_warn!("video: message {kind} of {} bytes is left alone", body.len()),
@@ -126,8 +129,7 @@ impl VideoWorker {
             None if packet.kind == PacketType::COMPLETION => {}
             None => guest_warn!("video: {:?} is no message", packet.kind),
         }
-        let sent = self.queue.complete(replies, packet)?;
-        Ok(if sent == Sent::Yes { Flow::Continue } else { Flow::Pause })
+        self.queue.complete(replies, packet)
     }
 
     fn serve(&mut self, kind: u32, body: &[u8]) -> Result<Option<Answer>, Malformed> {

@@ -2,7 +2,7 @@
 //! its driver runs.
 //!
 //! A thread that is there only while somebody looks at such a guest; a few times a second it asks the hypervisor
-//! which pages were written.
+//! which pages were written, and less often while none are.
 
 use std::sync::{Arc, Weak};
 use std::thread::Builder;
@@ -12,8 +12,10 @@ use super::picture::Picture;
 use super::screen::{Shared, State};
 use crate::display::Rect;
 
-/// Between two looks.
+/// Between two looks while the guest draws; each that finds nothing lets the next one wait as much longer.
 const PERIOD: Duration = Duration::from_millis(50);
+/// Between two looks at most. People notice more.
+const PERIOD_MAX: Duration = Duration::from_millis(250);
 
 /// Whether nobody else tells the viewers, if there are any.
 fn needed(shared: &Shared, state: &State) -> bool {
@@ -34,33 +36,39 @@ pub(super) fn watch(shared: &Arc<Shared>) {
 }
 
 fn run(shared: &Weak<Shared>) {
+    let mut period = PERIOD;
     while let Some(shared) = shared.upgrade() {
-        if !look(&shared) {
-            return;
-        }
+        let Some(drew) = look(&shared) else { return };
         drop(shared);
-        std::thread::sleep(PERIOD);
+        period = next(period, drew);
+        std::thread::sleep(period);
     }
 }
 
-/// False when it is no longer needed.
-fn look(shared: &Shared) -> bool {
+/// How long to wait for the next look, after one that came so long after the one before.
+fn next(period: Duration, drew: bool) -> Duration {
+    if drew { PERIOD } else { (period + PERIOD).min(PERIOD_MAX) }
+}
+
+/// Whether the guest drew; `None` when nobody needs to know any more.
+fn look(shared: &Shared) -> Option<bool> {
     let mut state = shared.state();
     let (true, Some(picture)) = (needed(shared, &state), state.picture) else {
         state.watched = false;
-        return false;
+        return None;
     };
     // Under the lock: the memory is not moved meanwhile.
     match shared.memory.written() {
         Ok(pages) => {
             drop(state);
-            shared.viewers.dirty(&rows(&picture, &pages));
-            true
+            let rows = rows(&picture, &pages);
+            shared.viewers.dirty(&rows);
+            Some(!rows.is_empty())
         }
         Err(error) => {
             log::warn!("video: what the guest draws is not seen: {error}");
             state.watched = false;
-            false
+            None
         }
     }
 }
@@ -81,4 +89,19 @@ fn rows(picture: &Picture, written: &[u64]) -> Vec<Rect> {
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_still_picture_is_looked_at_less_often_until_it_changes() {
+        let mut period = PERIOD;
+        for milliseconds in [100, 150, 200, 250, 250] {
+            period = next(period, false);
+            assert_eq!(period, Duration::from_millis(milliseconds));
+        }
+        assert_eq!(next(period, true), PERIOD);
+    }
 }

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::channel::{Offer, Opening, SubChannels, VmbusDevice};
+use super::contacts::{Contact, Contacts};
 use super::protocol::{Status, Version};
 use super::reports::{Report, Reports};
 use super::server::{
@@ -46,6 +48,7 @@ pub enum BusError {
 #[derive(Debug)]
 struct GuestMessage {
     connection_id: u32,
+    guest_os_id: u64,
     payload: [u8; MESSAGE_PAYLOAD_MAX],
     len: usize,
 }
@@ -54,6 +57,8 @@ struct GuestMessage {
 #[derive(Debug)]
 struct Inbox {
     messages: Mutex<VecDeque<GuestMessage>>,
+    /// Who the guest said last that it is.
+    guest_os_id: AtomicU64,
     wake: Arc<EventFd>,
     /// Where the bus is recorded, if it is.
     tracer: OnceLock<Tracer>,
@@ -64,14 +69,23 @@ struct Inbox {
 pub struct MessagePort(Arc<Inbox>);
 
 impl MessagePort {
+    /// Tells who the guest says that it is (its GUEST_OS_ID), before it posts.
+    pub fn introduce(&self, guest_os_id: u64) {
+        self.0.guest_os_id.store(guest_os_id, Ordering::Relaxed);
+    }
+
     /// The guest's HvPostMessage.
     #[must_use]
     pub fn post(&self, connection_id: u32, message_type: u32, payload: &[u8]) -> HvStatus {
         if !matches!(connection_id, MESSAGE_PORT | MULTI_CLIENT_PORT) {
             return HvStatus::InvalidConnectionId;
         }
-        let mut message =
-            GuestMessage { connection_id, payload: [0; MESSAGE_PAYLOAD_MAX], len: payload.len() };
+        let mut message = GuestMessage {
+            connection_id,
+            guest_os_id: self.0.guest_os_id.load(Ordering::Relaxed),
+            payload: [0; MESSAGE_PAYLOAD_MAX],
+            len: payload.len(),
+        };
         match message.payload.get_mut(..payload.len()) {
             Some(place) if message_type == MESSAGE_TYPE_VMBUS => place.copy_from_slice(payload),
             _ => return HvStatus::InvalidParameter,
@@ -107,6 +121,7 @@ pub struct Bus {
     reports: Reports,
     /// Version of the latest connection.
     version: Option<Version>,
+    contacts: Contacts,
 }
 
 impl Bus {
@@ -123,8 +138,14 @@ impl Bus {
             synic,
             ram,
             reports: Reports::new(Arc::clone(&wake)),
-            inbox: Arc::new(Inbox { messages: Mutex::default(), wake, tracer: OnceLock::new() }),
+            inbox: Arc::new(Inbox {
+                messages: Mutex::default(),
+                guest_os_id: AtomicU64::new(0),
+                wake,
+                tracer: OnceLock::new(),
+            }),
             version: None,
+            contacts: Contacts::default(),
         })
     }
 
@@ -180,6 +201,12 @@ impl Bus {
         self.version
     }
 
+    /// Who made contact, the oldest first.
+    #[must_use]
+    pub fn contacts(&self) -> &Contacts {
+        &self.contacts
+    }
+
     /// What every channel looks like: the devices in the order in which they came, each with its sub-channels.
     #[must_use]
     pub fn channels(&self) -> Vec<ChannelRow> {
@@ -221,6 +248,9 @@ impl Bus {
             let Some(message) = self.next_message() else { return };
             let bytes = message.payload.get(..message.len).unwrap_or_default();
             self.server.handle(message.connection_id, bytes);
+            if let Some(contact) = self.server.take_contact() {
+                self.contacts.add(Contact { guest_os_id: message.guest_os_id, ..contact });
+            }
             self.version = self.server.connection().map(|connection| connection.version).or(self.version);
         }
     }

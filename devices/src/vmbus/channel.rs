@@ -14,6 +14,7 @@ use thiserror::Error;
 pub use super::counters::ChannelCounters;
 pub use super::interrupt::Interrupt;
 pub use super::needs::{RingNeeds, RingTooSmall};
+use super::pipe::MESSAGE_PIPE;
 use super::protocol::Version;
 pub use super::reports::SubChannels;
 use super::ring::{
@@ -43,6 +44,27 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// A plain device: packets as they are, no MMIO.
+    #[must_use]
+    pub fn new(name: impl Into<String>, interface: Guid, instance: Guid) -> Offer {
+        Offer {
+            name: name.into(),
+            interface,
+            instance,
+            sub_channel: 0,
+            flags: OfferFlags::empty(),
+            mmio_megabytes: 0,
+            user_data: [0; 120],
+        }
+    }
+
+    /// A device whose packets are messages of a pipe.
+    #[must_use]
+    pub fn message_pipe(name: impl Into<String>, interface: Guid, instance: Guid) -> Offer {
+        let (flags, user_data) = (OfferFlags::NAMED_PIPE_MODE, MESSAGE_PIPE);
+        Offer { flags, user_data, ..Offer::new(name, interface, instance) }
+    }
+
     /// The channel's name in logs and tables: the device's, with the number of a sub-channel behind it.
     #[must_use]
     pub fn label(&self) -> String {
@@ -307,6 +329,12 @@ impl Channel {
         self.again = true;
     }
 
+    /// Notes for tables which version of the device's own protocol the guest's driver chose: major in the upper half,
+    /// minor in the lower.
+    pub fn agreed(&self, version: u32) {
+        self.counters.agree(version);
+    }
+
     pub(crate) fn take_again(&mut self) -> bool {
         std::mem::take(&mut self.again)
     }
@@ -339,6 +367,11 @@ pub struct Replies<'a> {
 }
 
 impl Replies<'_> {
+    /// As [`Channel::agreed`].
+    pub fn agreed(&self, version: u32) {
+        self.counters.agree(version);
+    }
+
     /// Puts a packet into the guest's incoming ring.
     ///
     /// # Errors

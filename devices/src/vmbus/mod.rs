@@ -18,11 +18,13 @@
 //! | [`pipe`] | messages in a pipe, as mouse and video have them |
 //! | [`worker`] | the thread of an open channel |
 //! | [`bus`] | what holds all of it together |
+//! | [`contacts`] | who made contact |
 //! | [`synic`] | the hypervisor's part, as a trait |
 //! | [`trace`] | records what goes over the bus, for Wireshark |
 
 pub mod bus;
 pub mod channel;
+pub mod contacts;
 mod counters;
 pub mod gpadl;
 pub(crate) mod inbox;

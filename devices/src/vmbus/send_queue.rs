@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::channel::{ChannelError, Replies, Sent};
+use super::channel::{ChannelError, Flow, Replies, Sent};
 use super::ring::PacketOut;
 use super::ring::protocol::PacketType;
 
@@ -46,15 +46,18 @@ impl SendQueue {
         Ok(Sent::Yes)
     }
 
-    /// Completes a packet whose sender asked for it; the drivers of pipes and keyboards expect nothing in it.
+    /// Completes a packet whose sender asked for it, behind the answers to it; the drivers of pipes and keyboards expect
+    /// nothing in it. The next packet is for later if something waits.
     pub fn complete(
         &mut self,
         replies: &mut Replies<'_>,
         packet: &super::ring::Packet<'_>,
-    ) -> Result<Sent, ChannelError> {
-        if !packet.completion_requested {
-            return self.flush(replies);
-        }
-        self.send(replies, &PacketOut::completion(packet.transaction_id, &[]))
+    ) -> Result<Flow, ChannelError> {
+        let sent = if packet.completion_requested {
+            self.send(replies, &PacketOut::completion(packet.transaction_id, &[]))?
+        } else {
+            self.flush(replies)?
+        };
+        Ok(if sent == Sent::Yes { Flow::Continue } else { Flow::Pause })
     }
 }

@@ -27,6 +27,9 @@ pub struct ChannelRow {
     pub state: String,
     /// Version of the latest connection, empty before the first.
     pub version: String,
+    /// Version of the device's own protocol that its driver chose at the last opening, empty before and where there is
+    /// none.
+    pub protocol: String,
     /// Times that the guest opened the channel.
     pub opens: u64,
     /// Pages of the rings' GPADL.
@@ -90,6 +93,7 @@ impl ChannelRow {
         self.signals_in = counters.signals_in.load(Ordering::Relaxed);
         self.signals_out = counters.signals_out.load(Ordering::Relaxed);
         self.exits = exits;
+        self.protocol = counters.protocol();
     }
 }
 

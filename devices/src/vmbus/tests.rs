@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::bus::INBOX_LEN;
-use super::channel::{
-    Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Sent, VmbusDevice,
-};
+use super::channel::{Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, Sent, VmbusDevice};
+use super::contacts::CONTACTS_KEPT;
 use super::protocol::{
     ChannelName, Header, InitiateContact, ModifyChannel, ModifyChannelResponse, RescindChannelOffer, Version,
     message_type,
@@ -50,15 +49,7 @@ impl VmbusDevice for Moody {
     type Worker = MoodyWorker;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: "moody".to_owned(),
-            interface: INTERFACE,
-            instance: INTERFACE,
-            sub_channel: 0,
-            flags: OfferFlags::empty(),
-            mmio_megabytes: 0,
-            user_data: [0; 120],
-        }
+        Offer::new("moody", INTERFACE, INTERFACE)
     }
 
     fn open(&mut self, opening: &Opening) -> Result<MoodyWorker, ChannelError> {
@@ -186,8 +177,9 @@ fn packets_come_back_and_are_counted() {
     assert_eq!((row.bytes_in, row.bytes_out), (32_000, 32_000));
     assert_eq!((row.outgoing_pages, row.incoming_pages, row.gpadl_pages), (3, 2, 5));
     assert_eq!((row.outgoing_bytes, row.incoming_bytes), (8192, 4096));
-    // A side that has not gone back to sleep needs no signal.
-    assert!((1..=1000).contains(&row.signals_in) && (1..=1000).contains(&row.signals_out));
+    // A side that has not gone back to sleep needs no signal; a channel that was just opened may get one more.
+    let signals = [row.signals_in, row.signals_out];
+    assert!((1..=1000).contains(&signals[0]) && (1..=1001).contains(&signals[1]), "{signals:?}");
     assert_eq!((row.outgoing_used, row.incoming_used), (0, 0));
     assert_eq!((row.state.as_str(), row.opens), ("closed", 1));
     assert_eq!(returned.load(Ordering::SeqCst), 1);
@@ -383,4 +375,20 @@ fn sub_channels_have_workers_of_their_own_and_go_with_the_first() {
         }
         assert_eq!(names(&guest), ["moody closed", "loopback closed"]);
     }
+}
+
+#[test]
+fn every_contact_is_kept_with_who_the_guest_says_it_is() {
+    let mut guest = TestGuest::default();
+    guest.bus.port().introduce(7);
+    assert_eq!(guest.post(4, &contact(Version(9 << 16))), HvStatus::Success);
+    guest.bus.port().introduce(8);
+    assert_eq!(guest.post(1, &contact(Version::V4_0)), HvStatus::Success);
+    let contacts: Vec<_> =
+        guest.bus.contacts().iter().map(|c| (c.guest_os_id, c.version, c.granted)).collect();
+    assert_eq!(contacts, [(7, Version(9 << 16), false), (8, Version::V4_0, true)]);
+    for _ in 0..2 * CONTACTS_KEPT {
+        assert_eq!(guest.post(4, &contact(Version::V5_3)), HvStatus::Success);
+    }
+    assert_eq!(guest.bus.contacts().iter().count(), CONTACTS_KEPT);
 }

@@ -38,7 +38,10 @@ while read -r word rest; do
     date) date -s "$rest" >/dev/null && echo "lab: ready" ;;
     deafen) deafen && echo "lab: ready" ;;
     said) until_true 20 kernel_said "$rest" && echo "lab: ready" || fail "the kernel did not say $rest" ;;
+    unsaid) ! kernel_said "$rest" && echo "lab: ready" || fail "the kernel said $rest" ;;
+    forget) dmesg -c >/dev/null && echo "lab: ready" ;;
     noise) yes "noise" | head -c "$rest" && echo "lab: ready" ;;
+    second) seq "$rest" >/dev/ttyS1 && echo "lab: ready" || fail "nothing can be sent to the second serial port" ;;
     now) value now "$(date +%s)" ;;
     with) until_true 20 offered "$rest" && echo "lab: ready" || fail "no device of class $rest" ;;
     without) until_true 20 gone "$rest" && echo "lab: ready" || fail "still a device of class $rest" ;;

@@ -23,6 +23,26 @@ task_adapter() {
     ip link set dev dummy0 address "$1" && ip addr add "$2" dev dummy0 && ip link set dev dummy0 up
 }
 
+# bus_adapter GUID: the adapter looks like a device of the bus, as far as hv_kvp_daemon looks.
+task_bus_adapter() {
+    address=$(cat /sys/class/net/dummy0/address)
+    mount -t tmpfs none /sys/class/net
+    mkdir -p /sys/class/net/dummy0/device
+    echo "$address" >/sys/class/net/dummy0/address
+    echo "{$1}" >/sys/class/net/dummy0/device/device_id
+}
+# set_ip_script: what hv_kvp_daemon runs to set an adapter up; here it writes down what it is given.
+task_set_ip_script() {
+    mkdir -p /usr/libexec/hypervkvpd
+    printf '#!/bin/sh\ncp "$1" /tmp/adapter\n' >/usr/libexec/hypervkvpd/hv_set_ifconfig
+    chmod +x /usr/libexec/hypervkvpd/hv_set_ifconfig
+}
+# set_ip: what it was given, in one line.
+task_set_ip() {
+    value set_ip "$(tr '\n' ' ' </tmp/adapter)"
+    rm /tmp/adapter
+}
+
 # disk: the first disk gets a file system, at /disk.
 task_disk() {
     until_true 30 test -b /dev/sda || fail "there is no disk"

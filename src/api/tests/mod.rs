@@ -5,6 +5,7 @@ mod openapi;
 mod schema;
 
 use std::io::{Read, Write};
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
@@ -22,10 +23,11 @@ use vmm_sys_util::tempdir::TempDir;
 use super::{Limits, Server, Vm};
 use crate::config::{Config, Options};
 use crate::control::{
-    Addresses, Answer, Command, DeviceRow, GuestCommand, Outcome, Refusal, Status, command_channel,
+    Addresses, Answer, Command, DeviceRow, FreezeOptions, Generation, GuestCommand, Outcome, Refusal, Status,
+    command_channel,
 };
 use crate::disks::{DiskRow, DvdOptions, Place, Unit};
-use crate::display::{DisplayRow, Picture};
+use crate::display::Picture;
 use crate::hv::pause::RunState;
 use crate::machine::MachineError;
 use crate::report::{Counters, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
@@ -49,6 +51,9 @@ impl Vm for FakeVm {
             Command::Shutdown => Answer::Asked(ShutdownKind::PowerOff),
             Command::Reboot => Answer::Asked(ShutdownKind::Reboot),
             Command::Hibernate => Answer::Asked(ShutdownKind::Hibernate),
+            Command::NewGeneration => Answer::Generation(Generation {
+                generation_id: "00112233-4455-6677-8899-aabbccddeeff".into(),
+            }),
             Command::State => Answer::State(status()),
             Command::Config => Answer::Config(Box::new(config())),
             Command::Channels => Answer::Channels(vec![channel("heartbeat"), channel("disk")]),
@@ -64,12 +69,8 @@ impl Vm for FakeVm {
             Command::Disks => Answer::Disks(vec![disk_row()]),
             Command::AddDisk(_) => Answer::Disk(Box::new(disk_row())),
             Command::Guest(command) => guest(&command),
-            Command::Display => Answer::Display(DisplayRow {
-                width: 1024,
-                height: 768,
-                picture: "89abcdef".into(),
-                pointer: false,
-            }),
+            Command::Display => Answer::Display(Picture(TestScreen::new(32, 20))),
+            Command::Resolution(_) => Answer::AskedToResize,
             Command::Screen => Answer::Screen(Picture(TestScreen::new(32, 20))),
             Command::Help => Answer::Help,
             _ => Answer::Done,
@@ -224,6 +225,9 @@ fn paths_are_commands() {
     let add = || Command::Add("heartbeat".into());
     let disk = |words: &str| Command::AddDisk(Unit::Disk(words.parse().unwrap()));
     let place = Place { controller: 0, lun: 1 };
+    let freeze = |seconds| {
+        Command::Guest(GuestCommand::Freeze(FreezeOptions { seconds: NonZeroU32::new(seconds).unwrap() }))
+    };
     for (method, path, body, status, command) in [
         ("GET", "vm", "", 200, Command::State),
         ("GET", "vm/config", "", 200, Command::Config),
@@ -246,7 +250,19 @@ fn paths_are_commands() {
         ("DELETE", "vm/disks/0:1", "", 204, Command::RemoveDisk(place)),
         ("PUT", "vm/discs/0:1", r#"{"path": "a.iso"}"#, 204, Command::Insert(place, "a.iso".into())),
         ("GET", "vm/guest/values/auto", "", 200, Command::Guest(GuestCommand::Pairs(Pool::Auto))),
+        (
+            "PUT",
+            "vm/guest/addresses",
+            r#"{"adapter": "f8615163-df3e-46c5-913f-f2d2f965ed0e", "dhcp": true}"#,
+            204,
+            Command::Guest(GuestCommand::SetAddresses(
+                "f8615163-df3e-46c5-913f-f2d2f965ed0e".parse().unwrap(),
+                IpInfo { dhcp: true, ..IpInfo::default() },
+            )),
+        ),
         ("GET", "vm/guest/freeze", "", 204, Command::Guest(GuestCommand::Check)),
+        ("PUT", "vm/guest/freeze", "", 204, freeze(60)),
+        ("PUT", "vm/guest/freeze", r#"{"seconds": 5}"#, 204, freeze(5)),
         ("DELETE", "vm/guest/freeze", "{}", 204, Command::Guest(GuestCommand::Thaw)),
         ("DELETE", "vm/discs/0:1", r#"{"force": true}"#, 204, Command::Eject { place, force: true }),
     ] {

@@ -141,6 +141,7 @@ fn every_error_is_what_its_schema_says() {
         ("setValue", Refusal::Guest(GuestError::TooLong { what: "It", max: 1, unit: "" })),
         ("getAddresses", Refusal::NoGuestService("kvp")),
         ("getAdapter", Refusal::Guest(GuestError::Nonsense("x".into()))),
+        ("setAddresses", Refusal::Guest(GuestError::Invalid("x"))),
         ("freeze", Refusal::Guest(GuestError::NoAnswer(Duration::ZERO))),
         ("thaw", Refusal::GuestPaused),
         ("copyFile", Refusal::Source { path: "x".into(), source: ErrorKind::NotFound.into() }),

@@ -1,13 +1,13 @@
 //! The DSDT: the devices that an OS can only learn of from AML, and the S5 sleep state.
 
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Method, Name, Or, Package, Path,
-    ResourceTemplate, Return, Scope, ZERO,
+    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, IO, Memory32Fixed, Method, Name, Notify, Or,
+    Package, Path, ResourceTemplate, Return, Scope, ZERO,
 };
 use acpi_tables::{Aml, AmlSink};
 
 use super::{Machine, Raw, header, processor_uid};
-use crate::layout::{self, gsi, port};
+use crate::layout::{self, boot, gsi, port};
 
 /// `_STA`: present, enabled, shown, working.
 const WORKING: u8 = 0x0f;
@@ -21,9 +21,15 @@ pub(super) fn build(machine: &Machine) -> Raw {
     let mut devices = Vec::new();
     processors(machine.cpus, &mut devices);
     module_device(machine.memory, &mut devices);
-    serial_port(&mut devices);
+    serial_port("COM1", 1, port::COM1, gsi::COM1, &mut devices);
+    serial_port("COM2", 2, port::COM2, gsi::COM2, &mut devices);
     cmos_clock(&mut devices);
+    generation_counter(&mut devices);
+    if machine.tpm {
+        tpm(&mut devices);
+    }
     aml.append(&mut Scope::raw("\\_SB_".into(), devices));
+    general_purpose_events(&mut aml);
 
     let mut dsdt = header(*b"DSDT", 2);
     dsdt.append_slice(&aml);
@@ -103,16 +109,13 @@ impl Aml for VmbusDevice {
     }
 }
 
-fn serial_port(aml: &mut Vec<u8>) {
+fn serial_port(name: &str, uid: u8, port: u16, gsi: u32, aml: &mut Vec<u8>) {
     Device::new(
-        "COM1".into(),
+        name.into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0501")),
-            &Name::new("_UID".into(), &1u8),
-            &Name::new(
-                "_CRS".into(),
-                &ResourceTemplate::new(vec![&IO::new(port::COM1, port::COM1, 1, 8), &Irq(gsi::COM1)]),
-            ),
+            &Name::new("_UID".into(), &uid),
+            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&IO::new(port, port, 1, 8), &Irq(gsi)])),
         ],
     )
     .to_aml_bytes(aml);
@@ -130,6 +133,47 @@ fn cmos_clock(aml: &mut Vec<u8>) {
         ],
     )
     .to_aml_bytes(aml);
+}
+
+/// Where the generation id is (Microsoft's "Virtual Machine Generation ID"; names as in mu_msvm's DSDT).
+fn generation_counter(aml: &mut Vec<u8>) {
+    let ids = ["VM_Gen_Counter", "VMGENCTR"];
+    Device::new(
+        "GENC".into(),
+        vec![
+            &Name::new("_HID".into(), &"MSFT1002"),
+            &Name::new("_CID".into(), &Package::new(ids.iter().map(|id| id as &dyn Aml).collect())),
+            &Name::new("_DDN".into(), &"VM_Gen_Counter"),
+            &Name::new("_UID".into(), &ZERO),
+            &Name::new("ADDR".into(), &Package::new(vec![&boot::GENERATION_ID, &ZERO])),
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+/// What a TPM is when it has no other firmware: registers, and no Physical Presence Interface, which asks firmware.
+fn tpm(aml: &mut Vec<u8>) {
+    let as_u32 = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
+    let registers =
+        Memory32Fixed::new(true, as_u32(layout::TPM.start), as_u32(layout::TPM.end - layout::TPM.start));
+    Device::new(
+        "TPM2".into(),
+        vec![
+            &Name::new("_HID".into(), &"MSFT0101"),
+            &Name::new("_UID".into(), &1u8),
+            &Name::new("_STA".into(), &WORKING),
+            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&registers])),
+        ],
+    )
+    .to_aml_bytes(aml);
+}
+
+/// Event 0, edge: the generation id has changed ([`devices::legacy::pm::GPE_GENERATION_ID`]).
+fn general_purpose_events(aml: &mut Vec<u8>) {
+    const CHANGED: u8 = 0x80;
+    let device = Path::new("\\_SB_.GENC");
+    let notify = Notify::new(&device, &CHANGED);
+    Scope::new("\\_GPE".into(), vec![&Method::new("_E00".into(), 0, false, vec![&notify])]).to_aml_bytes(aml);
 }
 
 /// The small interrupt descriptor (ACPI 6.5, 6.4.2.1), edge, active high, exclusive: what ISA devices have, and

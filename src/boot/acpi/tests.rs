@@ -5,7 +5,7 @@ use super::*;
 const BASE: u64 = boot::ACPI.start;
 
 fn tables(cpus: u32) -> Vec<u8> {
-    build(&Machine { cpus, memory: 6 << 30 }, BASE)
+    build(&Machine { cpus, memory: 6 << 30, tpm: false }, BASE)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -130,18 +130,44 @@ fn dsdt_has_the_bus_below_the_module_device() {
 }
 
 #[test]
+fn dsdt_names_the_place_of_the_generation_id_and_tells_of_its_change() {
+    let memory = tables(1);
+    let fadt = find(&memory, b"FACP");
+    let dsdt = table_at(&memory, u64_at(fadt, 140));
+    let has = |needle: &[u8]| dsdt.windows(needle.len()).any(|window| window == needle);
+    // Name(ADDR, Package { 0xff000, 0 }).
+    assert!(has(b"\x08ADDR\x12\x08\x02\x0c\x00\xf0\x0f\x00\x00"));
+    assert!(has(b"\x0dVM_Gen_Counter\0\x0dVMGENCTR\0"));
+    // Method(_E00) { Notify(\_SB.GENC, 0x80) }.
+    assert!(has(b"_E00\x00\x86\x5c\x2e_SB_GENC\x0a\x80"));
+}
+
+#[test]
 fn tables_go_where_kernels_look_for_them() {
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
-    assert_eq!(write(&ram, &Machine { cpus: 1, memory: 1 << 20 }).unwrap(), 0xe_0000);
+    assert_eq!(write(&ram, &Machine { cpus: 1, memory: 1 << 20, tpm: false }).unwrap(), 0xe_0000);
     assert_eq!(&ram.read_obj::<[u8; 8]>(GuestAddress(0xe_0000)).unwrap(), b"RSD PTR ");
 }
 
 #[test]
 fn a_thousand_processors_fit_and_too_many_are_refused() {
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
-    write(&ram, &Machine { cpus: 1024, memory: 1 << 20 }).unwrap();
-    let refused = write(&ram, &Machine { cpus: 4095, memory: 1 << 20 });
+    write(&ram, &Machine { cpus: 1024, memory: 1 << 20, tpm: false }).unwrap();
+    let refused = write(&ram, &Machine { cpus: 4095, memory: 1 << 20, tpm: false });
     assert!(matches!(refused, Err(AcpiError::DoNotFit { .. })), "{refused:?}");
-    let refused = write(&ram, &Machine { cpus: 4096, memory: 1 << 20 });
+    let refused = write(&ram, &Machine { cpus: 4096, memory: 1 << 20, tpm: false });
     assert!(matches!(refused, Err(AcpiError::TooManyCpus(4096))), "{refused:?}");
+}
+
+#[test]
+fn a_tpm_is_there_only_if_the_machine_has_one() {
+    let memory = build(&Machine { cpus: 1, memory: 6 << 30, tpm: true }, BASE);
+    let tpm2 = find(&memory, b"TPM2");
+    assert_eq!((tpm2.len(), tpm2[8]), (52, 3));
+    assert_eq!((u32_at(tpm2, 36), u64_at(tpm2, 40), u32_at(tpm2, 48)), (0, 0xfed4_0040, 7));
+    let has = |memory: &[u8], needle: &[u8]| memory.windows(needle.len()).any(|window| window == needle);
+    let registers = [0x86, 9, 0, 1, 0, 0, 0xd4, 0xfe, 0, 0x10, 0, 0];
+    assert!(has(&memory, b"MSFT0101\0") && has(&memory, &registers));
+    let without = tables(1);
+    assert!(!has(&without, b"MSFT0101") && !has(&without, b"TPM2"));
 }

@@ -106,6 +106,12 @@ impl ConfigBlob {
         self.add(Kind::AcpiTable, table)
     }
 
+    /// A text, one of those for SMBIOS; it must have no NUL.
+    #[must_use]
+    pub fn text(self, kind: Kind, text: &str) -> Self {
+        self.add(kind, [text.as_bytes(), &[0]].concat().as_slice())
+    }
+
     /// The whole blob.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {

@@ -52,7 +52,7 @@ fn flags_are_the_documented_bits() {
     assert_eq!(only(ConfigBlob::new().flags(flags)), words(&[0x12, 16, 0x1000_0081, 0]));
     let all = flags | Flags::DISABLE_FRONT_PAGE | Flags::MEMORY_PROTECTION;
     assert_eq!(all.bits(), 0x1020_4081);
-    assert_eq!(Flags::CONSOLE_NONE.bits(), 0x180);
+    assert_eq!([Flags::CONSOLE_COM2.bits(), Flags::CONSOLE_NONE.bits()], [0x100, 0x180]);
 }
 
 #[test]
@@ -71,6 +71,30 @@ fn acpi_tables_are_padded_with_zeros() {
     let wanted = [words(&[0x18, 48]), [7; 37].to_vec(), vec![0; 3]].concat();
     assert_eq!(only(ConfigBlob::new().madt(&[7; 37])), wanted);
     assert_eq!(only(ConfigBlob::new().acpi_table(&[7; 40])), [words(&[0x16, 48]), vec![7; 40]].concat());
+}
+
+#[test]
+fn texts_end_with_a_nul_and_are_padded() {
+    use Kind::{
+        BoardSerial, ChassisAssetTag, ChassisSerial, SystemFamily, SystemManufacturer, SystemProduct,
+        SystemSerial, SystemSku, SystemVersion,
+    };
+    for (kind, number) in [
+        (SystemSerial, 0x06),
+        (BoardSerial, 0x07),
+        (ChassisSerial, 0x08),
+        (ChassisAssetTag, 0x09),
+        (SystemManufacturer, 0x1a),
+        (SystemProduct, 0x1b),
+        (SystemVersion, 0x1c),
+        (SystemSku, 0x1d),
+        (SystemFamily, 0x1e),
+    ] {
+        let wanted = [words(&[number, 16]), b"1234567\0".to_vec()].concat();
+        assert_eq!(only(ConfigBlob::new().text(kind, "1234567")), wanted);
+        let wanted = [words(&[number, 24]), b"12345678\0\0\0\0\0\0\0\0".to_vec()].concat();
+        assert_eq!(only(ConfigBlob::new().text(kind, "12345678")), wanted);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod image;
 pub mod protocol;
+pub mod smbios;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,6 +25,7 @@ use crate::layout::{self, firmware};
 use config::{ConfigBlob, ENTROPY};
 use image::IMAGE_SIZE;
 use protocol::Flags;
+use smbios::Smbios;
 
 const _: () = assert!(IMAGE_SIZE as u64 == firmware::IMAGE.end - firmware::IMAGE.start);
 
@@ -32,9 +34,11 @@ const _: () = assert!(IMAGE_SIZE as u64 == firmware::IMAGE.end - firmware::IMAGE
 pub struct FirmwareSource {
     /// MSVM.fd.
     pub image: PathBuf,
-    /// The machine's UUID.
+    /// The machine's UUID; the file of its variables may know it.
     #[serde(serialize_with = "guid_as_text")]
-    pub uuid: Guid,
+    pub uuid: Option<Guid>,
+    /// What else the guest finds in SMBIOS.
+    pub smbios: Smbios,
     /// Where its console is.
     pub console: Console,
     /// With nothing to boot it shows its front page, and otherwise powers off.
@@ -50,6 +54,8 @@ pub enum Console {
     /// The first serial port.
     #[default]
     Com1,
+    /// The second serial port.
+    Com2,
     /// The synthetic display and keyboard.
     Screen,
     /// Nowhere.
@@ -63,6 +69,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Bytes of RAM.
     pub memory: u64,
+    /// It has a TPM.
+    pub tpm: bool,
 }
 
 /// Writes the firmware and what it wants to find to RAM and says how VP 0 starts.
@@ -73,7 +81,8 @@ pub fn load(ram: &GuestRam, source: &FirmwareSource, machine: &Machine) -> Resul
     let image = read(&source.image)?;
     let entry = image::entry(&image)
         .map_err(|error| BootError::NotFirmware { path: source.image.clone(), source: error })?;
-    let blob = describe(source, machine, &entropy().map_err(BootError::NoEntropy)?);
+    let uuid = source.uuid.ok_or(BootError::NoUuid)?;
+    let blob = describe(source, uuid, machine, &entropy().map_err(BootError::NoEntropy)?);
     ram.write_slice(&image, GuestAddress(firmware::IMAGE.start))?;
     ram.write_slice(&blob, GuestAddress(firmware::CONFIG))?;
     let entry = Entry::Firmware { rip: firmware::IMAGE.start + entry as u64 };
@@ -96,29 +105,31 @@ fn read(path: &Path) -> Result<Vec<u8>, BootError> {
 }
 
 /// The config blob of a machine.
-fn describe(source: &FirmwareSource, machine: &Machine, entropy: &[u8; ENTROPY]) -> Vec<u8> {
-    ConfigBlob::new()
+fn describe(source: &FirmwareSource, uuid: Guid, machine: &Machine, entropy: &[u8; ENTROPY]) -> Vec<u8> {
+    let blob = ConfigBlob::new()
         .image_size(IMAGE_SIZE as u64)
         .memory_map(&memory_map(machine.memory))
         .entropy(entropy)
-        .uuid(source.uuid)
-        .flags(flags(source))
+        .uuid(uuid)
+        .flags(flags(source, machine))
         .processors(machine.cpus)
         .mmio(layout::LOW_GAP..layout::HIGH_RAM, layout::high_mmio(machine.memory))
-        .madt(&acpi::madt_table(machine.cpus))
-        .finish()
+        .madt(&acpi::madt_table(machine.cpus));
+    source.smbios.strings().fold(blob, |blob, (kind, text)| blob.text(kind, text)).finish()
 }
 
-fn flags(source: &FirmwareSource) -> Flags {
-    let machine = Flags::SERIAL_CONTROLLERS | Flags::MEMORY_PROTECTION | Flags::MTRRS_INITIALIZED;
+fn flags(source: &FirmwareSource, machine: &Machine) -> Flags {
+    let always = Flags::SERIAL_CONTROLLERS | Flags::MEMORY_PROTECTION | Flags::MTRRS_INITIALIZED;
     let console = match source.console {
         Console::Com1 => Flags::CONSOLE_COM1,
+        Console::Com2 => Flags::CONSOLE_COM2,
         Console::Screen => Flags::empty(),
         Console::None => Flags::CONSOLE_NONE,
     };
     let page = if source.front_page { Flags::empty() } else { Flags::DISABLE_FRONT_PAGE };
     let watchdog = if source.watchdog { Flags::WATCHDOG } else { Flags::empty() };
-    machine | console | page | watchdog
+    let tpm = if machine.tpm { Flags::TPM | Flags::TPM_LOCALITY } else { Flags::empty() };
+    always | console | page | watchdog | tpm
 }
 
 /// RAM; the firmware itself takes out what it and the legacy hole need.
@@ -128,8 +139,8 @@ fn memory_map(memory: u64) -> Vec<Range<u64>> {
     ranges.into_iter().filter(|range| !range.is_empty()).collect()
 }
 
-fn guid_as_text<S: Serializer>(guid: &Guid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(guid)
+fn guid_as_text<S: Serializer>(guid: &Option<Guid>, serializer: S) -> Result<S::Ok, S::Error> {
+    guid.map(|guid| guid.to_string()).serialize(serializer)
 }
 
 fn entropy() -> io::Result<[u8; ENTROPY]> {

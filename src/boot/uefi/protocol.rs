@@ -22,6 +22,14 @@ pub enum Kind {
     Entropy = 0x04,
     /// The machine's UUID.
     BiosGuid = 0x05,
+    /// Text: the machine's serial number.
+    SystemSerial = 0x06,
+    /// Text: its board's serial number.
+    BoardSerial = 0x07,
+    /// Text: its chassis' serial number.
+    ChassisSerial = 0x08,
+    /// Text: its owner's name for it.
+    ChassisAssetTag = 0x09,
     /// [`Flags`].
     Flags = 0x12,
     /// [`ProcessorInformation`].
@@ -32,6 +40,16 @@ pub enum Kind {
     AcpiTable = 0x16,
     /// The MADT.
     Madt = 0x18,
+    /// Text: who made the machine.
+    SystemManufacturer = 0x1a,
+    /// Text: what it is.
+    SystemProduct = 0x1b,
+    /// Text: its version.
+    SystemVersion = 0x1c,
+    /// Text: its number in a shop.
+    SystemSku = 0x1d,
+    /// Text: its family.
+    SystemFamily = 0x1e,
 }
 
 /// `UEFI_CONFIG_HEADER`.
@@ -123,8 +141,12 @@ bitflags! {
     pub struct Flags: u64 {
         /// The machine has COM1 and COM2.
         const SERIAL_CONTROLLERS = 1 << 0;
+        /// The machine has a TPM.
+        const TPM = 1 << 5;
         /// The firmware's console is COM1; without a console bit it is screen and keyboard.
         const CONSOLE_COM1 = 1 << 7;
+        /// The firmware's console is COM2.
+        const CONSOLE_COM2 = 2 << 7;
         /// The firmware has no console.
         const CONSOLE_NONE = 3 << 7;
         /// With nothing to boot, power off instead of showing the front page.
@@ -133,6 +155,8 @@ bitflags! {
         const MEMORY_PROTECTION = 1 << 21;
         /// There is a watchdog for the guest: an ACPI table (WDAT) names it.
         const WATCHDOG = 1 << 24;
+        /// The TPM has the registers of a locality, and its control area behind them.
+        const TPM_LOCALITY = 1 << 25;
         /// The host has set the memory type range registers.
         const MTRRS_INITIALIZED = 1 << 28;
     }

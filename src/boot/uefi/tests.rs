@@ -9,7 +9,8 @@ const UUID: Guid = Guid::parse("00112233-4455-6677-8899-aabbccddeeff");
 fn source(image: &Path) -> FirmwareSource {
     FirmwareSource {
         image: image.to_owned(),
-        uuid: UUID,
+        uuid: Some(UUID),
+        smbios: Smbios::default(),
         console: Console::Com1,
         front_page: true,
         watchdog: false,
@@ -38,8 +39,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[test]
 fn every_machine_is_told_all_that_the_firmware_requires() {
     for memory in [64 << 20, 1 << 30, layout::LOW_GAP, 6 << 30, 200 << 30] {
-        let machine = Machine { cpus: 3, memory };
-        let found = structures(&describe(&source(Path::new("x")), &machine, &[1; ENTROPY]));
+        let machine = Machine { cpus: 3, memory, tpm: false };
+        let found = structures(&describe(&source(Path::new("x")), UUID, &machine, &[1; ENTROPY]));
         let kinds: Vec<u32> = found.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, [0x00, 0x01, 0x03, 0x04, 0x05, 0x12, 0x13, 0x14, 0x18]);
         let body = |kind| found.iter().find(|(found, _)| *found == kind).unwrap().1.as_slice();
@@ -62,13 +63,31 @@ fn every_machine_is_told_all_that_the_firmware_requires() {
 }
 
 #[test]
+fn what_the_user_says_of_the_machine_is_told_and_nothing_else() {
+    let smbios = "serial=S1,asset-tag=A2,product=Rack machine".parse().unwrap();
+    let source = FirmwareSource { smbios, ..source(Path::new("x")) };
+    let machine = Machine { cpus: 1, memory: 1 << 30, tpm: false };
+    let found = structures(&describe(&source, UUID, &machine, &[1; ENTROPY]));
+    let texts: Vec<_> = found.iter().filter(|(kind, _)| matches!(kind, 0x06..=0x11 | 0x1a..=0x1f)).collect();
+    let text = |text: &str| text.as_bytes().to_vec();
+    assert_eq!(
+        texts,
+        [
+            &(0x06, text("S1\0\0\0\0\0\0")),
+            &(0x09, text("A2\0\0\0\0\0\0")),
+            &(0x1b, text("Rack machine\0\0\0\0"))
+        ]
+    );
+}
+
+#[test]
 fn image_tables_and_config_lie_where_the_firmware_looks() {
     let directory = TempDir::new_with_prefix("/tmp/busman-firmware").unwrap();
     let path = directory.as_path().join("MSVM.fd");
     let image = image::tests::image();
     fs::write(&path, &image).unwrap();
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
-    let entry = load(&ram, &source(&path), &Machine { cpus: 1, memory: 64 << 20 }).unwrap();
+    let entry = load(&ram, &source(&path), &Machine { cpus: 1, memory: 64 << 20, tpm: false }).unwrap();
     assert_eq!(entry, Entry::Firmware { rip: 0x10_0000 + image::tests::ENTRY_OFFSET as u64 });
 
     let mut loaded = vec![0; IMAGE_SIZE];
@@ -85,7 +104,7 @@ fn image_tables_and_config_lie_where_the_firmware_looks() {
 fn what_is_no_firmware_is_refused_with_the_file_and_the_reason() {
     let directory = TempDir::new_with_prefix("/tmp/busman-firmware").unwrap();
     let path = directory.as_path().join("MSVM.fd");
-    let machine = Machine { cpus: 1, memory: 64 << 20 };
+    let machine = Machine { cpus: 1, memory: 64 << 20, tpm: false };
     let ram = GuestRam::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
     let refused = |text: &str| {
         let error = load(&ram, &source(&path), &machine).unwrap_err();
@@ -105,11 +124,16 @@ fn what_is_no_firmware_is_refused_with_the_file_and_the_reason() {
 
 #[test]
 fn what_the_user_wants_of_the_firmware_becomes_flags() {
-    let of =
-        |console, front_page| flags(&FirmwareSource { console, front_page, ..source(Path::new("x")) }).bits();
+    let plain = Machine { cpus: 1, memory: 64 << 20, tpm: false };
+    let of = |console, front_page| {
+        let source = FirmwareSource { console, front_page, ..source(Path::new("x")) };
+        flags(&source, &plain).bits()
+    };
     assert_eq!(of(Console::Com1, true), 0x1020_0081);
     assert_eq!(of(Console::Screen, false), 0x1020_4001);
     assert_eq!(of(Console::None, true), 0x1020_0181);
     let watched = FirmwareSource { watchdog: true, ..source(Path::new("x")) };
-    assert_eq!(flags(&watched).bits(), 0x1120_0081);
+    assert_eq!(flags(&watched, &plain).bits(), 0x1120_0081);
+    let trusted = Machine { tpm: true, ..plain };
+    assert_eq!(flags(&source(Path::new("x")), &trusted).bits(), 0x1220_00a1);
 }

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use devices::display::{Cursor, Keys, Mode, PIXEL, Pointer, Rect, Scancode, Screen, Viewers, Watch};
+use devices::display::{
+    Cursor, Keys, Mode, PIXEL, Pointer, Rect, ResolutionError, Scancode, Screen, Viewers, Watch,
+};
 
 use crate::display::Display;
 
@@ -50,6 +52,7 @@ struct State {
 pub struct TestScreen {
     state: Mutex<State>,
     viewers: Viewers,
+    preferred: Mutex<Option<Mode>>,
 }
 
 impl TestScreen {
@@ -91,6 +94,11 @@ impl TestScreen {
     pub fn point(&self, cursor: Option<Cursor>) {
         self.state.lock().unwrap().cursor = cursor.map(Arc::new);
         self.viewers.cursor();
+    }
+
+    /// What somebody asked for since the last look.
+    pub fn preferred(&self) -> Option<Mode> {
+        self.preferred.lock().unwrap().take()
     }
 
     /// The whole picture, without the unused bytes.
@@ -138,6 +146,18 @@ impl Screen for TestScreen {
             pixels.extend(&state.pixels[at..at + usize::from(rect.width) * PIXEL]);
         }
         Some(rect)
+    }
+
+    /// Any size that has pixels, within 3 MiB.
+    fn prefer(&self, mode: Mode) -> Result<(), ResolutionError> {
+        if mode.area().is_empty() {
+            return Err(ResolutionError::Range { mode, least: mode, most: mode });
+        }
+        if usize::from(mode.width) * usize::from(mode.height) * PIXEL > 3 << 20 {
+            return Err(ResolutionError::Memory { mode, need: 4, have: 3 });
+        }
+        *self.preferred.lock().unwrap() = Some(mode);
+        Ok(())
     }
 
     fn cursor(&self) -> Option<Arc<Cursor>> {

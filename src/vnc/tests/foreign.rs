@@ -1,4 +1,4 @@
-//! The server with other people's viewers: gtk-vnc, TightVNC and TigerVNC see the picture, pixel by pixel.
+//! The server with other people's viewers: gtk-vnc, TightVNC and TigerVNC see the picture, pixel by pixel, and type.
 //!
 //! `cargo lab test` installs them and runs these tests: cargo test --lib vnc -- --ignored
 
@@ -203,4 +203,70 @@ fn tigervnc_over_tls_shows_the_picture_and_types_on_a_german_keyboard() {
         },
     );
     assert_eq!(seen, [Seen::Key(key, true), Seen::Key(key, false)]);
+}
+
+/// What a guest's keyboard was like when a key of it went down: its code, Shift, AltGr.
+fn struck(seen: &[Seen]) -> Vec<(u16, bool, bool)> {
+    let (mut shift, mut altgr, mut struck) = (false, false, Vec::new());
+    for seen in seen {
+        match *seen {
+            Seen::Key(Scancode { code: 0x2a | 0x36, .. }, pressed) => shift = pressed,
+            Seen::Key(Scancode { code: 0x38, prefix: Prefix::E0 }, pressed) => altgr = pressed,
+            Seen::Key(Scancode { code, .. }, true) => struck.push((code, shift, altgr)),
+            _ => {}
+        }
+    }
+    struck
+}
+
+#[test]
+#[ignore = "needs TightVNC's viewer, X and its layouts: apt-get install xtightvncviewer xvfb xdotool x11-xkb-utils xkb-data"]
+fn a_viewer_that_knows_no_places_types_on_a_german_guest() {
+    let fixture = Fixture::new("127.0.0.1:0,keymap=de");
+    let x = Xvfb::start(&fixture);
+    run(x.command("setxkbmap").arg("de"));
+    let mut viewer = x.command("xtightvncviewer");
+    viewer.arg(format!("localhost::{}", fixture.port())).env("HOME", fixture.files.path(""));
+    let _viewer = Running(viewer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let window = || x.xdotool("search --name busman").lines().next().map(str::to_owned);
+    let window = wait(|| "TightVNC has no window".to_owned(), window);
+    x.xdotool(&format!("windowfocus {window}"));
+    let typed = x.command("xdotool").args(["type", "--delay", "50", "äÖzY@€ß{/"]).status().unwrap();
+    assert!(typed.success());
+    let wanted = [
+        (0x28, false, false),
+        (0x27, true, false),
+        (0x15, false, false),
+        (0x2c, true, false),
+        (0x10, false, true),
+        (0x12, false, true),
+        (0x0c, false, false),
+        (0x08, false, true),
+        (0x08, true, false),
+    ];
+    let mut seen = Vec::new();
+    let mut all = || {
+        seen.extend(fixture.hands.take());
+        Some(struck(&seen)).filter(|struck| struck.len() >= wanted.len())
+    };
+    assert_eq!(wait(|| "what was typed does not arrive".to_owned(), &mut all), wanted);
+}
+
+#[test]
+#[ignore = "needs TigerVNC's viewer and X: apt-get install tigervnc-viewer xvfb xdotool"]
+fn tigervnc_asks_for_a_size_and_follows_when_the_guest_has_it() {
+    let fixture = Fixture::new("127.0.0.1:0");
+    let x = Xvfb::start(&fixture);
+    let mut viewer = x.command("xtigervncviewer");
+    viewer.args(["-DesktopSize=640x480", "-AlertOnFatalError=0"]);
+    viewer.arg(format!("localhost::{}", fixture.port())).env("HOME", fixture.files.path(""));
+    let _viewer = Running(viewer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let mode = wait(|| "TigerVNC does not ask".to_owned(), || fixture.screen.preferred());
+    assert_eq!(mode, Mode { width: 640, height: 480 });
+    fixture.screen.show(mode);
+    let follows = || {
+        let window = x.xdotool("search --name busman").lines().next()?.to_owned();
+        x.xdotool(&format!("getwindowgeometry {window}")).contains("Geometry: 640x480").then_some(())
+    };
+    wait(|| "TigerVNC does not follow".to_owned(), follows);
 }

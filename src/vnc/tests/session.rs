@@ -23,7 +23,8 @@ impl Fixture {
     fn new(width: u16, height: u16) -> Self {
         let screen = TestScreen::new(width, height);
         let mut out = Vec::new();
-        let session = Session::new(screen.display(&Arc::new(Hands::default())), &mut out).unwrap();
+        let session =
+            Session::new(screen.display(&Arc::new(Hands::default())), Arc::default(), &mut out).unwrap();
         let client = Client::begin(&mut Wire(out.as_slice()));
         let watch = screen.watch().unwrap();
         let _ = watch.take();
@@ -197,17 +198,37 @@ fn a_resolution_that_changes_in_the_middle_of_an_update_keeps_its_promise() {
 }
 
 #[test]
-fn a_viewer_may_wish_for_a_size_and_is_told_no() {
+fn a_viewers_wish_for_a_size_goes_on_to_the_guest_and_is_answered() {
     let mut fixture = Fixture::new(320, 200);
     let mode = Mode { width: 320, height: 200 };
+    let wish = |width, height, screens| Message::DesktopSize { mode: Mode { width, height }, screens };
+    fixture.say(wish(640, 480, 1));
     fixture.say(Message::Encodings(vec![encoding::EXTENDED_DESKTOP_SIZE]));
     fixture.ask(true);
     fixture.bytes();
     assert_eq!(fixture.client.told, [Told::ExtendedSize(0, 0, mode)], "the server says that it knows");
-    fixture.say(Message::DesktopSize);
+    assert_eq!(fixture.screen.preferred(), None, "who does not know the answer is not asking");
+    for (wish, status, preferred) in [
+        (wish(640, 480, 1), resize::FORWARDED, Some((640, 480))),
+        (wish(320, 200, 1), resize::DONE, Some((320, 200))),
+        (wish(640, 480, 2), resize::INVALID_LAYOUT, None),
+        (wish(640, 480, 0), resize::INVALID_LAYOUT, None),
+        (wish(0, 0, 1), resize::INVALID_LAYOUT, None),
+        (wish(1025, 768, 1), resize::OUT_OF_RESOURCES, None),
+    ] {
+        fixture.client.told.clear();
+        fixture.say(wish);
+        fixture.ask(true);
+        fixture.bytes();
+        assert_eq!(fixture.client.told, [Told::ExtendedSize(resize::BY_THIS_CLIENT, status, mode)]);
+        assert_eq!(fixture.screen.preferred().map(|mode| (mode.width, mode.height)), preferred);
+    }
+    // The guest follows.
+    fixture.client.told.clear();
+    fixture.screen.show(Mode { width: 640, height: 480 });
     fixture.ask(true);
     fixture.bytes();
-    assert_eq!(fixture.client.told[1..], [Told::ExtendedSize(1, 1, mode)]);
+    assert_eq!(fixture.client.told, [Told::ExtendedSize(0, 0, Mode { width: 640, height: 480 })]);
 }
 
 #[test]

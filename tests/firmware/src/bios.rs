@@ -92,6 +92,11 @@ fn check_names() {
     );
 }
 
+pub fn set_register(register: u32, data: u32) {
+    out32(REGISTER, register);
+    out32(DATA, data);
+}
+
 fn register(register: u32) -> u32 {
     out32(REGISTER, register);
     in32(DATA)

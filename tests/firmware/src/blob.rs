@@ -14,6 +14,7 @@ const REQUIRED: [u32; 7] = [0x01, 0x03, 0x04, 0x05, 0x12, 0x13, 0x14];
 /// What it says of the machine.
 pub struct Blob {
     pub processors: u32,
+    pub flags: u64,
     /// First address after the blob, rounded to a page.
     pub end: u64,
     ranges: [(u64, u64); 8],
@@ -34,6 +35,7 @@ impl Blob {
         );
         let mut blob = Blob {
             processors: 0,
+            flags: 0,
             end: (BLOB + u64::from(total)).next_multiple_of(0x1000),
             ranges: [(0, 0); 8],
             range_count: 0,
@@ -77,6 +79,7 @@ impl Blob {
                 let flags: u64 = read(at);
                 check!(flags & 1 << 28 != 0, "the host did not set the MTRRs: flags {flags:#x}");
                 value!("flags", "{flags:#x}");
+                self.flags = flags;
             }
             0x13 => {
                 let [max, count, per_socket, threads] = read::<[u32; 4]>(at);

@@ -11,12 +11,15 @@ mod bios;
 mod blob;
 mod console;
 mod devices;
+mod generation;
 mod machine;
 mod memory;
 mod processors;
 mod registers;
 mod start;
 mod synic;
+mod tpm;
+mod vmbfs;
 mod vmbus;
 
 use core::panic::PanicInfo;
@@ -42,12 +45,16 @@ extern "C" fn run(registers: &Registers) -> ! {
     synic::check();
     vmbus::check();
     bios::check();
+    generation::check();
+    tpm::check(&blob);
     say!("lab: ready");
     loop {
         match console::line().as_str() {
             "reboot" => devices::reset(),
             "poweroff" => devices::power_off(),
-            other => say!("What is {other:?}? Words are reboot and poweroff."),
+            "generation" => generation::tell(),
+            "clear tpm" => tpm::clear(),
+            other => say!("What is {other:?}? Words are reboot, poweroff, generation and clear tpm."),
         }
     }
 }

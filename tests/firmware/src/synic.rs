@@ -89,6 +89,15 @@ pub fn message(sint: u64) -> Option<Message> {
     Some(found)
 }
 
+/// Whether the host has signalled a channel of the bus since this was last asked.
+pub fn signalled(channel: u32) -> bool {
+    let flags = EVENT_PAGE + BUS_SINT * 256 + u64::from(channel / 32) * 4;
+    let (found, bit) = (read::<u32>(flags), 1 << (channel % 32));
+    // Nothing else is signalled meanwhile: no other channel is open.
+    write(flags, found & !bit);
+    found & bit != 0
+}
+
 /// Gives everything back, as at ExitBootServices.
 pub fn leave() {
     wrmsr(SINT0 + BUS_SINT as u32, 1 << 16);

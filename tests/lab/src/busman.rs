@@ -65,6 +65,21 @@ pub struct Report {
     pub vcpus: Vec<Vcpu>,
     pub vmbus: Vmbus,
     pub channels: Vec<Channel>,
+    pub contacts: Vec<Contact>,
+}
+
+/// One contact of a guest with the bus.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub struct Contact {
+    pub resets: u64,
+    pub guest_os_id: String,
+    pub guest: String,
+    pub version: String,
+    pub granted: bool,
+    pub features: u32,
+    pub client_id: Option<String>,
+    pub message_vp: u32,
 }
 
 /// One vCPU: its exits to user space, by reason.
@@ -97,6 +112,7 @@ pub struct Vmbus {
     pub messages_in: u64,
     pub messages_out: u64,
     pub contacts: u64,
+    pub refusals: std::collections::BTreeMap<String, u64>,
 }
 
 /// One channel; "outgoing" is from guest to host, as the guest says it.
@@ -108,6 +124,7 @@ pub struct Channel {
     pub instance: String,
     pub id: u64,
     pub state: String,
+    pub protocol: String,
     pub opens: u64,
     pub gpadl_pages: u64,
     pub outgoing_pages: u64,

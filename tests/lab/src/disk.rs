@@ -117,7 +117,7 @@ impl Disk {
     }
 }
 
-/// A comma in a path would end it.
-fn escaped(path: &Path) -> String {
+/// A path in a list of words: a comma would end it.
+pub fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

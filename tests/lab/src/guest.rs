@@ -107,7 +107,7 @@ fn add_these_modules(archive: &mut Archive, kernel: &Kernel, modules: &[&str]) -
 }
 
 /// kexec, with Xen's libraries, which come as packages of their own.
-fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
+pub fn add_kexec(packages: &Packages, archive: &mut Archive) -> Result<()> {
     let program = packages.tree("kexec-tools")?.join("sbin/kexec");
     let folders: Vec<PathBuf> = packages.trees("libxen").map(|tree| tree.join(programs::LIBRARIES)).collect();
     programs::add(archive, &program, "/sbin/kexec", &folders)

@@ -22,7 +22,14 @@ use crate::wire::Program;
 use crate::{agent, busman, packages, progress};
 
 /// Programs that the lab always needs here, and their packages.
-const TOOLS: [(&str, &str); 4] = [("depmod", "kmod"), ("xz", "xz-utils"), ("lz4", "lz4"), ("zstd", "zstd")];
+const TOOLS: [(&str, &str); 6] = [
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+    ("lz4", "lz4"),
+    ("zstd", "zstd"),
+    ("swtpm", "swtpm"),
+    ("tpm2", "tpm2-tools"),
+];
 
 /// The lab, ready to run guests.
 pub struct Lab {

@@ -30,9 +30,12 @@ mod suite;
 mod table;
 mod terminal;
 mod tests;
+mod tpm2;
 mod tshark;
+mod viewer;
 mod vm;
 mod vmm;
+mod windows;
 mod wire;
 
 use std::io::{self, Write};
@@ -76,7 +79,7 @@ enum Command {
     Shell,
     /// Run everything that tells whether this tree is good, or one family of whole-VM tests
     Test {
-        /// boot, platform, bus, services, guest, rings, api or storage; or fuzz, the fuzz targets
+        /// boot, platform, bus, services, guest, rings, api, storage or windows; or fuzz, the fuzz targets
         family: Option<String>,
         /// Only the family's tests whose names contain this
         #[arg(requires = "family")]
@@ -87,6 +90,7 @@ enum Command {
     },
     /// Print a family's figures as a table
     Measure(measure::Options),
+    Windows(windows::Options),
     /// Any program where guests run
     #[command(hide = true)]
     Exec {
@@ -95,10 +99,21 @@ enum Command {
     },
     /// Says something to a socket, and prints what is answered until the other side ends
     #[command(hide = true)]
-    Say { socket: PathBuf, words: String },
+    Say {
+        socket: PathBuf,
+        words: String,
+    },
+    /// Watches a VNC server, and says what came of it once a file `stop` in the folder says so
+    #[command(hide = true)]
+    Watch {
+        socket: PathBuf,
+        folder: PathBuf,
+    },
     /// The lab's agent, started by the lab itself
     #[command(hide = true)]
-    Agent { port: PathBuf },
+    Agent {
+        port: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -139,6 +154,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Test { family, filter, repeat } => {
             suite::run(wishes, &suite::Choice { family, filter, repeat })
         }
+        Command::Windows(options) => windows::command(wishes, &options),
         Command::Exec { program } => {
             let mut lab = Lab::prepare(wishes, vec![std::env::current_dir()?])?;
             let (path, arguments) =
@@ -151,6 +167,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             io::copy(&mut stream, &mut io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Watch { socket, folder } => viewer::watch(&socket, &folder),
         Command::Agent { port } => agent::serve_port(&port).map(|()| ExitCode::SUCCESS),
     }
 }

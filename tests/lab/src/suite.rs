@@ -60,6 +60,8 @@ pub fn run(wishes: Wishes, choice: &Choice) -> Result<ExitCode> {
         parts.push(dissector()?);
         parts.push(images()?);
         parts.push(viewers()?);
+        parts.push(hives()?);
+        parts.push(tpms()?);
     }
     if family.is_none_or(|name| name == FUZZ) {
         parts.push(fuzz_targets());
@@ -138,12 +140,30 @@ fn viewers() -> Result<Part> {
         ("Xvfb", "xvfb"),
         ("xdotool", "xdotool"),
         ("setxkbmap", "x11-xkb-utils"),
+        ("xtightvncviewer", "xtightvncviewer"),
         ("djpeg", "libjpeg-turbo-progs"),
     ];
     if let Err(error) = packages::install_tools(&tools) {
         progress::say(&format!("Nothing to look at the VNC server with: {error:#}"));
     }
     command("VNC, by other viewers", &["test", "--package", "busman", "--lib", "vnc::", "--", "--ignored"])
+}
+
+/// The tests of registry hives that need other people's programs; without them they fail, and say so.
+fn hives() -> Result<Part> {
+    let tools = [("hivexregedit", "libwin-hivex-perl"), ("reglookup", "reglookup"), ("reged", "chntpw")];
+    if let Err(error) = packages::install_tools(&tools) {
+        progress::say(&format!("Nothing to read hives with: {error:#}"));
+    }
+    command("hives, by other programs", &["test", "--package", "busman", "--lib", "imc::", "--", "--ignored"])
+}
+
+/// The tests of the TPM that need swtpm; without it they fail, and say so.
+fn tpms() -> Result<Part> {
+    if let Err(error) = packages::install_tools(&[("swtpm", "swtpm")]) {
+        progress::say(&format!("No TPM: {error:#}"));
+    }
+    command("TPM, by swtpm", &["test", "--package", "busman", "--lib", "tpm::", "--", "--ignored"])
 }
 
 /// A part that is one cargo command: as many checks as it says test results, otherwise one.

@@ -21,6 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long anything may take, however much is said meanwhile: a guest may start again for ever.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// What became of a wait that may end without a word.
+#[derive(Debug)]
+pub enum Waited {
+    /// A line was said; this is its rest.
+    Said(String),
+    /// The VMM has ended.
+    Ended,
+    /// Neither, for so long.
+    Quiet,
+}
+
 /// How a guest ended and what it said.
 #[derive(Debug)]
 pub struct Outcome {
@@ -117,6 +128,40 @@ impl<'lab> Vm<'lab> {
         }
     }
 
+    /// Waits for a line of the guest's console that contains `text`, after those found before. Silence is no failure.
+    pub fn wait_for(&mut self, text: &str, within: Duration) -> Result<Waited> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(rest) = find(&self.console, &mut self.read_to, text) {
+                return Ok(Waited::Said(rest));
+            }
+            if self.ended.is_some() {
+                return Ok(Waited::Ended);
+            }
+            if !self.receive(deadline)? {
+                return Ok(Waited::Quiet);
+            }
+        }
+    }
+
+    /// Waits for the VMM to end, and tells whether it has.
+    pub fn wait_for_end(&mut self, within: Duration) -> Result<bool> {
+        let deadline = Instant::now() + within;
+        while self.ended.is_none() && self.receive(deadline)? {}
+        Ok(self.ended.is_some())
+    }
+
+    /// The VMM's exit code, if it has ended.
+    pub fn code(&self) -> Option<i32> {
+        self.ended
+    }
+
+    /// All that was said; a VMM that still runs is killed.
+    pub fn outcome(mut self) -> Outcome {
+        let (console, log) = (std::mem::take(&mut self.console), std::mem::take(&mut self.log));
+        Outcome { code: self.ended.unwrap_or(-1), console, log, report: self.report.clone() }
+    }
+
     /// Types at the VMM's standard input.
     pub fn type_in(&self, text: &str) -> Result<()> {
         self.session.send(&Frame::Console(text.as_bytes().to_vec()))
@@ -189,8 +234,7 @@ impl<'lab> Vm<'lab> {
         if let Some(why) = find(&self.console, &mut self.read_to, "lab: fail ") {
             bail!("the guest says: {why}");
         }
-        let (console, log) = (std::mem::take(&mut self.console), std::mem::take(&mut self.log));
-        Ok(Outcome { code: self.ended.unwrap_or_default(), console, log, report: self.report.clone() })
+        Ok(self.outcome())
     }
 
     /// The same, and the VMM must have been content.
@@ -212,8 +256,7 @@ impl<'lab> Vm<'lab> {
         while self.ended.is_none() {
             self.advance(limit).context("while waiting for the VMM to be killed")?;
         }
-        let (console, log) = (std::mem::take(&mut self.console), std::mem::take(&mut self.log));
-        Ok(Outcome { code: self.ended.unwrap_or_default(), console, log, report: self.report.clone() })
+        Ok(self.outcome())
     }
 
     /// Takes what is said next.

@@ -63,6 +63,9 @@ pub struct Guest {
     initrd: Option<PathBuf>,
     kernel: Option<PathBuf>,
     display: Option<String>,
+    com2: Option<PathBuf>,
+    tpm: Option<String>,
+    vnc: Option<PathBuf>,
     disks: Vec<Disk>,
 }
 
@@ -85,6 +88,9 @@ impl Guest {
             initrd: None,
             kernel: None,
             display: None,
+            com2: None,
+            tpm: None,
+            vnc: None,
             disks: Vec::new(),
         }
     }
@@ -157,9 +163,24 @@ impl Guest {
         Self { kernel: Some(kernel.to_owned()), ..self }
     }
 
-    /// Adds a display with keyboard and mouse; the guest is to begin with this resolution.
+    /// Adds a display with keyboard and mouse; the guest is to begin with this resolution. QEMU's is a VGA card.
     pub fn display(self, size: &str) -> Self {
         Self { display: Some(size.to_owned()), ..self }
+    }
+
+    /// Gives busman a file for what the guest sends to its second serial port.
+    pub fn com2(self, path: &Path) -> Self {
+        Self { com2: Some(path.to_owned()), ..self }
+    }
+
+    /// Gives the machine a TPM with its state in this directory, where the VMM runs.
+    pub fn tpm(self, state: &str) -> Self {
+        Self { tpm: Some(state.to_owned()), ..self }
+    }
+
+    /// Lets VNC viewers in through this Unix socket, where it runs.
+    pub fn vnc(self, path: &Path) -> Self {
+        Self { vnc: Some(path.to_owned()), ..self }
     }
 
     /// Adds a disk.
@@ -212,6 +233,15 @@ impl Guest {
         if let Some(size) = &self.display {
             args.extend(["--display".into(), size.clone()]);
         }
+        if let Some(path) = &self.com2 {
+            args.extend(["--com2".into(), text(path)]);
+        }
+        if let Some(state) = &self.tpm {
+            args.extend(["--tpm".into(), state.clone()]);
+        }
+        if let Some(socket) = &self.vnc {
+            args.extend(["--vnc".into(), format!("unix:{}", text(socket))]);
+        }
         if let Some(socket) = &self.socket {
             args.extend(["--api-socket".into(), text(socket)]);
         }
@@ -231,6 +261,12 @@ impl Guest {
         let mut args: Vec<String> = machine.split_whitespace().map(str::to_owned).collect();
         if self.once {
             args.push("-no-reboot".into());
+        }
+        if self.display.is_some() {
+            args.extend(["-device".into(), "VGA".into()]);
+        }
+        if let Some(socket) = &self.vnc {
+            args.extend(["-vnc".into(), format!("unix:{}", text(socket))]);
         }
         args
     }

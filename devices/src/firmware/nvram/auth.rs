@@ -7,7 +7,8 @@
 //! | any other | whoever signed its first write: the very same certificate |
 //!
 //! In setup mode, without a platform key, the first two kinds need no signature, yet the same structure. Signers are
-//! certificates in the lists themselves, or signed directly by one of them; longer chains are refused.
+//! certificates in the lists themselves, or issued by one of them, perhaps through certificates that the signature
+//! brings.
 
 use zerocopy::FromBytes;
 
@@ -133,7 +134,13 @@ pub(super) fn check_data(id: &VariableId, attributes: Attributes, data: &[u8]) -
     let lists = signatures::parse(data).ok_or(EfiStatus::InvalidParameter)?;
     let platform_key = id.is(vendor::GLOBAL, "PK");
     let append = attributes.contains(Attributes::APPEND);
-    if platform_key && (append || !signatures::is_one_certificate(&lists)) {
+    // A platform key that can sign nothing would lock its owner out.
+    let usable = || {
+        let certificates = signatures::certificates(&lists);
+        signatures::is_one_certificate(&lists)
+            && certificates.into_iter().all(|der| Certificate::parse(der).is_some())
+    };
+    if !signatures::are_known(&lists) || platform_key && (append || !usable()) {
         return Err(EfiStatus::InvalidParameter);
     }
     Ok(())
@@ -170,7 +177,8 @@ impl<'a> Signed<'a> {
         let Some(lists) = signatures::parse(keys) else { return false };
         let keys: Vec<Certificate<'_>> =
             signatures::certificates(&lists).into_iter().filter_map(Certificate::parse).collect();
-        signed.signers().any(|signer| signed.is_by(signer, message) && is_trusted(signer, &keys))
+        let trusted = |signer| is_trusted(signer, signed.certificates(), &keys);
+        signed.signers().any(|signer| signed.is_by(signer, message) && trusted(signer))
             || keys.iter().any(|key| signed.is_by(key, message))
     }
 
@@ -182,6 +190,24 @@ impl<'a> Signed<'a> {
     }
 }
 
-fn is_trusted(signer: &Certificate<'_>, keys: &[Certificate<'_>]) -> bool {
-    keys.iter().any(|key| key.is_same(signer) || signer.is_issued_by(key))
+/// Whether a chain of certificates leads from a signer to a key: each is issued by the next, the key is the last, and
+/// those between them are among `others`.
+fn is_trusted(signer: &Certificate<'_>, others: &[Certificate<'_>], keys: &[Certificate<'_>]) -> bool {
+    // What leads to the signer so far, nearest first, and how many are between the two.
+    let mut reached = vec![(signer, 0)];
+    let mut at = 0;
+    while let Some(&(certificate, above)) = reached.get(at) {
+        let issued_by = |issuer: &Certificate<'_>| certificate.is_issued_by(issuer, above);
+        if keys.iter().any(|key| key.is_same(certificate) || issued_by(key)) {
+            return true;
+        }
+        for other in others {
+            let known = reached.iter().any(|(known, _)| known.is_same(other));
+            if !known && issued_by(other) {
+                reached.push((other, above + 1));
+            }
+        }
+        at += 1;
+    }
+    false
 }

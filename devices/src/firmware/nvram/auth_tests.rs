@@ -35,7 +35,6 @@ const PK: Who = who!("pk");
 const KEK: Who = who!("kek");
 const LEAF: Who = who!("leaf");
 const STRANGER: Who = who!("stranger");
-
 /// By openssl: db, attributes 0x27, 2026-01-02 03:04:05, one list with one SHA-256 of ones.
 const FOREIGN: &[u8] = include_bytes!("fixtures/leaf.p7");
 /// The same with signed attributes.
@@ -275,6 +274,24 @@ fn an_authenticated_variable_cannot_be_had_without_its_signature() {
 }
 
 #[test]
+fn an_append_without_access_makes_no_key_out_of_nothing() {
+    let (mut variables, dbx) = (owned(), image("dbx"));
+    for attributes in [APPEND, APPEND | 1] {
+        assert_eq!(variables.set(&dbx, attributes, &hash(1)), Err(EfiStatus::NotFound), "{attributes:#x}");
+    }
+    let attributes = APPEND | 0x21;
+    let write = signed(KEK, &dbx, attributes, 1, &hash(1));
+    assert_eq!(variables.set(&dbx, attributes, &write), Err(EfiStatus::NotFound));
+    assert_eq!(variables.get(&dbx), Err(EfiStatus::NotFound));
+    // Nor does it take away what is there.
+    variables.set(&dbx, AUTH, &signed(KEK, &dbx, AUTH, 1, &hash(1))).unwrap();
+    assert!(variables.set(&dbx, APPEND | 1, &hash(2)).is_err());
+    assert_eq!(variables.get(&dbx).unwrap().data, hash(1));
+    let plain = global("Plain");
+    assert_eq!(variables.set(&plain, APPEND | 1, b"x"), Err(EfiStatus::NotFound));
+}
+
+#[test]
 fn a_private_variable_is_its_first_signers() {
     let private = VariableId::new(Guid::ZERO, "Private").unwrap();
     // Setup mode or not, platform key or not.
@@ -327,12 +344,23 @@ fn attributes_are_signed_themselves() {
 }
 
 #[test]
+fn a_platform_key_that_can_sign_nothing_is_refused() {
+    let refused = variables().set(&global("PK"), AUTH, &unsigned(0, &list(X509, &[&[7; 600]])));
+    assert_eq!(refused, Err(EfiStatus::InvalidParameter));
+    let refused = variables().set(&image("db"), AUTH, &unsigned(0, &list(SHA256, &[&[7; 31]])));
+    assert_eq!(refused, Err(EfiStatus::InvalidParameter));
+}
+
+#[test]
 fn a_certificate_knows_its_issuer() {
     let [kek, leaf, stranger] = [KEK, LEAF, STRANGER].map(|who| Certificate::parse(who.0).unwrap());
-    assert!(leaf.is_issued_by(&kek) && kek.is_issued_by(&kek));
-    assert!(!leaf.is_issued_by(&stranger) && !kek.is_issued_by(&leaf));
+    assert!(leaf.is_issued_by(&kek, 0) && kek.is_issued_by(&kek, 9));
+    assert!(!leaf.is_issued_by(&stranger, 0) && !kek.is_issued_by(&leaf, 0));
     for end in 0..LEAF.0.len() {
         assert!(Certificate::parse(&LEAF.0[..end]).is_none());
     }
     assert!(SignedData::parse(LEAF.0).is_none() && Certificate::parse(FOREIGN).is_none());
 }
+
+#[path = "chain_tests.rs"]
+mod chains;

@@ -139,18 +139,42 @@ impl NvramFile {
         decode(&open(path)?, path)
     }
 
-    /// Makes a file without variables in the place of one that is there or not. One that is damaged goes only with
-    /// `force`.
+    /// Makes a file without variables in the place of one that is there or not. The machine's UUID stays. One that is
+    /// damaged goes only with `force`.
     ///
     /// # Errors
     /// See [`NvramError`].
     pub fn reset(path: &Path, force: bool) -> Result<(), NvramError> {
-        let (mut this, _) = match Self::open_or_create(path) {
+        let (mut this, old) = match Self::open_or_create(path) {
             Err(NvramError::Contents { .. }) if force => (Self::lock_existing(path)?, new_store(path)?),
             opened => opened?,
         };
-        let host = |source| NvramError::Host { what: "reset", path: path.to_owned(), source };
-        this.keep(&new_store(path)?).map_err(host)
+        let mut store = new_store(path)?;
+        store.machine = old.machine;
+        this.write("reset", &store)
+    }
+
+    /// The UUID of the machine whose file this is: the one that is wanted, else the file's own, else a new one. The
+    /// file has it from now on.
+    ///
+    /// # Errors
+    /// See [`NvramError`].
+    pub fn identify(&mut self, store: &mut Store, wanted: Option<Guid>) -> Result<Guid, NvramError> {
+        let random = || Guid::random().map_err(|source| self.failed("write", source));
+        let uuid = wanted.or(store.machine).map_or_else(random, Ok)?;
+        if store.machine != Some(uuid) {
+            store.machine = Some(uuid);
+            self.write("write", store)?;
+        }
+        Ok(uuid)
+    }
+
+    fn write(&mut self, what: &'static str, store: &Store) -> Result<(), NvramError> {
+        self.keep(store).map_err(|source| self.failed(what, source))
+    }
+
+    fn failed(&self, what: &'static str, source: io::Error) -> NvramError {
+        NvramError::Host { what, path: self.path.clone(), source }
     }
 
     fn lock_existing(path: &Path) -> Result<Self, NvramError> {

@@ -53,6 +53,23 @@ fn a_new_file_is_empty_private_and_of_its_own_generation() {
     assert_eq!(fs::read_dir(directory.as_path()).unwrap().count(), 1);
 }
 
+#[test]
+fn a_machine_has_the_same_uuid_each_time_it_runs() {
+    let (_directory, path) = scratch();
+    let run = |wanted| {
+        let (mut file, mut store) = NvramFile::open_or_create(&path).unwrap();
+        let uuid = file.identify(&mut store, wanted).unwrap();
+        assert_eq!((store.machine, NvramFile::read(&path).unwrap().machine), (Some(uuid), Some(uuid)));
+        uuid
+    };
+    let first = run(None);
+    assert_eq!(run(None), first);
+    NvramFile::reset(&path, false).unwrap();
+    assert_eq!(run(None), first, "it is the same machine without its variables");
+    let other = Guid::from_bytes([5; 16]);
+    assert_eq!([run(Some(other)), run(None)], [other; 2]);
+}
+
 /// Tries to replace a file with the steps up to `last`; whether it got to the end.
 fn cut(file: &mut NvramFile, store: &Store, last: usize) -> (Vec<Step>, bool) {
     let mut steps = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! header      magic, version, CRC-32C of all that follows, count, generation
+//! machine     its UUID, zero if it has none; since version 2
 //! variables   each: a fixed part, the name (UTF-16, no NUL), the data
 //! ```
 //!
@@ -17,8 +18,10 @@ use super::variable::{DATA_MAX, Name, Variable, VariableId};
 use crate::firmware::protocol::EfiTime;
 use crate::guid::Guid;
 
-/// The format that is written, and the only one so far.
-pub const VERSION: u32 = 1;
+/// The format that is written; all earlier ones are read.
+pub const VERSION: u32 = 2;
+/// The first one, which has no UUID.
+const VERSION_1: u32 = 1;
 /// Bytes of the largest file that is looked at.
 pub const FILE_MAX: usize = 4 * STORE_MAX;
 
@@ -91,9 +94,12 @@ pub fn encode(store: &Store) -> Vec<u8> {
         entries.extend(name);
         entries.extend(&variable.data);
     }
-    let covered = header.as_bytes().get(UNCOVERED..).unwrap_or_default();
-    header.checksum = U32::new(crc32c::crc32c_append(crc32c::crc32c(covered), &entries));
-    [header.as_bytes(), &entries].concat()
+    let machine = store.machine.unwrap_or(Guid::ZERO);
+    let mut bytes = [header.as_bytes(), machine.as_bytes(), &entries].concat();
+    header.checksum = U32::new(crc32c::crc32c(bytes.get(UNCOVERED..).unwrap_or_default()));
+    // As long as it is.
+    let _ = header.write_to_prefix(&mut bytes);
+    bytes
 }
 
 /// The store of a file's bytes.
@@ -105,13 +111,19 @@ pub fn decode(bytes: &[u8]) -> Result<Store, FormatError> {
     if header.magic != MAGIC {
         return Err(FormatError::Foreign);
     }
-    if header.version.get() != VERSION {
+    if !(VERSION_1..=VERSION).contains(&header.version.get()) {
         return Err(FormatError::Version(header.version.get()));
     }
     if crc32c::crc32c(bytes.get(UNCOVERED..).unwrap_or_default()) != header.checksum.get() {
         return Err(FormatError::Damaged("its checksum is wrong"));
     }
     let mut store = Store::new(header.generation);
+    if header.version.get() != VERSION_1 {
+        let (machine, after) =
+            Guid::read_from_prefix(rest).map_err(|_| FormatError::Damaged("it ends too early"))?;
+        store.machine = (machine != Guid::ZERO).then_some(machine);
+        rest = after;
+    }
     for _ in 0..header.count.get() {
         let (id, variable, after) =
             decode_entry(rest).ok_or(FormatError::Damaged("a variable makes no sense"))?;
@@ -144,6 +156,9 @@ fn decode_entry(bytes: &[u8]) -> Option<(VariableId, Variable, &[u8])> {
 mod tests {
     use super::*;
 
+    /// Where the variables begin.
+    const ENTRIES: usize = size_of::<Header>() + size_of::<Guid>();
+
     fn example() -> Store {
         let mut store = Store::new(Guid::from_bytes([7; 16]));
         for (name, len) in [("BootOrder", 2), ("Boot0000", 300), ("Ünï", 0)] {
@@ -157,9 +172,19 @@ mod tests {
 
     #[test]
     fn a_store_survives_a_round_trip() {
-        for store in [Store::new(Guid::ZERO), example()] {
+        let mut named = example();
+        named.machine = Some(Guid::from_bytes([8; 16]));
+        for store in [Store::new(Guid::ZERO), example(), named] {
             assert_eq!(decode(&encode(&store)), Ok(store));
         }
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let mut old = encode(&example());
+        old.drain(size_of::<Header>()..ENTRIES);
+        old[8] = 1;
+        assert_eq!(decode(&sealed(old)), Ok(example()));
     }
 
     #[test]
@@ -184,7 +209,7 @@ mod tests {
     #[test]
     fn what_has_a_good_checksum_is_still_not_trusted() {
         let good = encode(&example());
-        let first = size_of::<Header>();
+        let first = ENTRIES;
         for (at, value, what) in [
             (16, 2, "fewer variables"),
             (16, 4, "more variables"),
@@ -208,7 +233,7 @@ mod tests {
         assert_eq!(decode(&sealed(twice)), Err(FormatError::Damaged("a variable is there twice")));
         assert_eq!(decode(&sealed(good.clone())), Ok(example()));
         let mut later = good;
-        later[8] = 2;
-        assert_eq!(decode(&later), Err(FormatError::Version(2)));
+        later[8] = 3;
+        assert_eq!(decode(&later), Err(FormatError::Version(3)));
     }
 }

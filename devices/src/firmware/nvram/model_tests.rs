@@ -56,7 +56,7 @@ impl Model {
             return Err(EfiStatus::InvalidParameter);
         }
         let at = self.variables.iter().position(|variable| variable.name == name);
-        let deletes = !append && (data.is_empty() || !boot && !runtime);
+        let deletes = !boot && !runtime || !append && data.is_empty();
         if let Some(at) = at {
             let old = &self.variables[at];
             let needs_no_match = deletes && !boot && !runtime;

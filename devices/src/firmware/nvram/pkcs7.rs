@@ -24,6 +24,12 @@ const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.11354
 const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
 const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
 
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+/// Of [`KEY_USAGE`]'s first byte: keyCertSign.
+const SIGNS_CERTIFICATES: u8 = 0x80 >> 5;
+
 /// Certificates that a signature may bring.
 const CERTIFICATES_MAX: usize = 8;
 
@@ -68,6 +74,8 @@ pub(super) struct Certificate<'a> {
     key: RsaPublicKeyComponents<&'a [u8]>,
     algorithm: ObjectIdentifier,
     signature: &'a [u8],
+    /// How many certificates may be between one that it issues and who signed; none if it may not issue any.
+    issues: Option<usize>,
 }
 
 impl<'a> Certificate<'a> {
@@ -83,7 +91,7 @@ impl<'a> Certificate<'a> {
             [version, rest @ ..] if is_context(version, 0) => rest,
             all => all,
         };
-        let [serial, _, issuer, _, subject, key, ..] = fields else { return None };
+        let [serial, _, issuer, _, subject, key, rest @ ..] = fields else { return None };
         let [key_algorithm, key] = elements(key)?.try_into().ok()?;
         if algorithm(&key_algorithm)? != RSA {
             return None;
@@ -97,6 +105,11 @@ impl<'a> Certificate<'a> {
             key: rsa_key(bits(&key)?)?,
             algorithm: algorithm(&signature_algorithm)?,
             signature: bits(&signature)?,
+            issues: match rest.iter().find(|any| is_context(any, 3)) {
+                Some(extensions) => issues(extensions),
+                // Before version 3 roots were known by that they sign themselves.
+                None => (issuer == subject).then_some(usize::MAX),
+            },
         })
     }
 
@@ -104,14 +117,18 @@ impl<'a> Certificate<'a> {
         self.whole == other.whole
     }
 
-    pub fn is_issued_by(&self, issuer: &Certificate<'_>) -> bool {
+    /// Whether another has issued it, which may do so; `above` certificates are between it and who signed.
+    pub fn is_issued_by(&self, issuer: &Certificate<'_>, above: usize) -> bool {
+        if self.issuer != issuer.subject || issuer.issues.is_none_or(|most| above > most) {
+            return false;
+        }
         let parameters = match self.algorithm {
             RSA_SHA256 => &RSA_PKCS1_2048_8192_SHA256,
             RSA_SHA384 => &RSA_PKCS1_2048_8192_SHA384,
             RSA_SHA512 => &RSA_PKCS1_2048_8192_SHA512,
             _ => return false,
         };
-        self.issuer == issuer.subject && verifies(&issuer.key, parameters, &self.signed, self.signature)
+        verifies(&issuer.key, parameters, &self.signed, self.signature)
     }
 
     /// SHA-256 of all of it.
@@ -119,6 +136,46 @@ impl<'a> Certificate<'a> {
         let whole = self.whole.to_der().unwrap_or_default();
         digest::digest(&digest::SHA256, &whole).as_ref().try_into().unwrap_or([0; 32])
     }
+}
+
+/// What a certificate of version 3 may issue by its extensions (RFC 5280, 4.2.1.3 and 4.2.1.9): as
+/// `Certificate::issues`. One with a critical extension that is not understood here issues nothing.
+fn issues(extensions: &AnyRef<'_>) -> Option<usize> {
+    let [list] = elements(extensions)?.try_into().ok()?;
+    let (mut most, mut usage) = (None, None);
+    for extension in elements(&list)? {
+        let (id, critical, value) = match elements(&extension)?.as_slice() {
+            [id, value] => (*id, false, *value),
+            [id, critical, value] => (*id, critical.decode_as().ok()?, *value),
+            _ => return None,
+        };
+        let contents = AnyRef::from_der(value.value());
+        let twice = match id.decode_as().ok()? {
+            BASIC_CONSTRAINTS => most.replace(path_length(&contents.ok()?)?).is_some(),
+            KEY_USAGE => usage.replace(*contents.ok()?.value().get(1)?).is_some(),
+            EXTENDED_KEY_USAGE => false,
+            _ => critical,
+        };
+        if twice {
+            return None;
+        }
+    }
+    match (most, usage) {
+        (_, Some(usage)) if usage & SIGNS_CERTIFICATES == 0 => None,
+        (None, None) => None,
+        (most, _) => Some(most.unwrap_or(usize::MAX)),
+    }
+}
+
+/// Of an authority's `BasicConstraints`.
+fn path_length(constraints: &AnyRef<'_>) -> Option<usize> {
+    let elements = elements(constraints)?;
+    let (authority, length) = match elements.as_slice() {
+        [authority] => (authority, usize::MAX),
+        [authority, length] => (authority, usize::try_from(length.decode_as::<u32>().ok()?).ok()?),
+        _ => return None,
+    };
+    authority.decode_as::<bool>().ok()?.then_some(length)
 }
 
 /// The bytes of a BIT STRING of whole bytes.
@@ -215,6 +272,11 @@ impl<'a> SignedData<'a> {
         let signature = known.then(|| signature.value())?;
         let certificates = certificates.into_iter().filter_map(Certificate::new).collect();
         Some(SignedData { certificates, issuer, serial, hash, attributes, parameters, signature })
+    }
+
+    /// All certificates that came with it.
+    pub fn certificates(&self) -> &[Certificate<'a>] {
+        &self.certificates
     }
 
     /// Certificates that came with it and that it names as the signer's.

@@ -86,6 +86,26 @@ pub const X509: Guid = Guid::parse("a5c059a1-94e4-4aa7-87b5-ab155c2bf072");
 /// `EFI_CERT_SHA256_GUID`.
 pub const SHA256: Guid = Guid::parse("c1c41626-504c-4092-aca9-41f936934328");
 
+/// What may be in a list of signatures, and the bytes that each of it has after its owner's GUID; certificates have
+/// as many as they have (UEFI 2.10, 32.4.1). Hashes of certificates have a time of revocation behind them.
+pub const SIGNATURE_KINDS: [(Guid, Option<usize>); 12] = [
+    (X509, None),
+    (SHA256, Some(32)),
+    // `EFI_CERT_RSA2048_GUID`, `EFI_CERT_RSA2048_SHA256_GUID`, `EFI_CERT_RSA2048_SHA1_GUID`.
+    (Guid::parse("3c5766e8-269c-4e34-aa14-ed776e85b3b6"), Some(256)),
+    (Guid::parse("e2b36190-879b-4a3d-ad8d-f2e7bba32784"), Some(256)),
+    (Guid::parse("67f8444f-8743-48f1-a328-1eaab8736080"), Some(256)),
+    // `EFI_CERT_SHA1_GUID`, `EFI_CERT_SHA224_GUID`, `EFI_CERT_SHA384_GUID`, `EFI_CERT_SHA512_GUID`.
+    (Guid::parse("826ca512-cf10-4ac9-b187-be01496631bd"), Some(20)),
+    (Guid::parse("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd"), Some(28)),
+    (Guid::parse("ff3e5307-9fd0-48c9-85f1-8ad56c701e01"), Some(48)),
+    (Guid::parse("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a"), Some(64)),
+    // `EFI_CERT_X509_SHA256_GUID`, `EFI_CERT_X509_SHA384_GUID`, `EFI_CERT_X509_SHA512_GUID`.
+    (Guid::parse("3bd2a492-96c0-4079-b420-fcf98ef103ed"), Some(48)),
+    (Guid::parse("7076876e-80c2-4ee6-aad2-28b349a6865b"), Some(64)),
+    (Guid::parse("446dbf63-2502-4cda-bcfa-2465d2b0fe9d"), Some(80)),
+];
+
 /// Vendors of well-known variables.
 pub mod vendor {
     use super::Guid;

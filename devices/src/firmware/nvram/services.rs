@@ -14,6 +14,7 @@ use super::store::{STORE_MAX, Store, after};
 use super::variable::{DATA_MAX, NO_TIME, Variable, VariableId};
 use crate::firmware::protocol::EfiStatus;
 use crate::guest_debug;
+use crate::guid::Guid;
 
 /// Where a store goes before a change of it counts.
 pub trait Keep: Debug + Send {
@@ -83,6 +84,18 @@ impl Variables {
         &self.store
     }
 
+    /// The machine is of another generation from now on.
+    ///
+    /// # Errors
+    /// When that cannot be kept; nothing has changed then.
+    pub fn set_generation(&mut self, id: Guid) -> io::Result<()> {
+        let old = std::mem::replace(&mut self.store.generation, id);
+        if old == id {
+            return Ok(());
+        }
+        self.keep.keep(&self.store).inspect_err(|_| self.store.generation = old)
+    }
+
     /// The machine is reset: boot services are there again, and the host's variables are as they were.
     ///
     /// Secure Boot is on when there is a platform key.
@@ -106,14 +119,7 @@ impl Variables {
         }
     }
 
-    fn show(
-        &mut self,
-        vendor: crate::guid::Guid,
-        name: &str,
-        attributes: Attributes,
-        data: &[u8],
-        writable: bool,
-    ) {
+    fn show(&mut self, vendor: Guid, name: &str, attributes: Attributes, data: &[u8], writable: bool) {
         if let Some(id) = VariableId::new(vendor, name) {
             let variable = Variable::new(attributes, data.to_vec());
             self.shown.insert(id, Shown { variable, writable });
@@ -336,9 +342,12 @@ fn check_attributes(bits: u32) -> Result<Attributes, EfiStatus> {
 }
 
 fn change(attributes: Attributes, data: &[u8]) -> Change {
-    if attributes.contains(Attributes::APPEND) {
+    if !attributes.intersects(Attributes::ACCESS) {
+        // An append as well: what nobody may read must not come to be, least of all unsigned.
+        Change::Delete
+    } else if attributes.contains(Attributes::APPEND) {
         Change::Append
-    } else if data.is_empty() || !attributes.intersects(Attributes::ACCESS) {
+    } else if data.is_empty() {
         Change::Delete
     } else {
         Change::Set

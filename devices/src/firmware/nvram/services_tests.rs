@@ -184,6 +184,16 @@ impl Keep for Failing {
 }
 
 #[test]
+fn a_new_generation_is_kept_or_has_not_come() {
+    let (one, two) = (Guid::from_bytes([1; 16]), Guid::from_bytes([2; 16]));
+    let mut variables = Variables::new(Store::new(Guid::ZERO), Box::new(Failing(1)));
+    variables.set_generation(Guid::ZERO).unwrap();
+    variables.set_generation(one).unwrap();
+    assert_eq!(variables.set_generation(two).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(variables.store().generation, one);
+}
+
+#[test]
 fn what_cannot_be_kept_has_not_happened() {
     let mut variables = Variables::new(Store::new(Guid::ZERO), Box::new(Failing(2)));
     variables.set(&id("A"), LASTING, b"one").unwrap();

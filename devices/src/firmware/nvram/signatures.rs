@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::protocol::{SignatureList, X509};
+use super::protocol::{SIGNATURE_KINDS, SignatureList, X509};
 use crate::guid::Guid;
 
 /// Bytes of the owner's GUID before each signature.
@@ -41,6 +41,17 @@ pub(super) fn parse(mut data: &[u8]) -> Option<Vec<List<'_>>> {
 pub(super) fn certificates<'a>(lists: &[List<'a>]) -> Vec<&'a [u8]> {
     let certificates = lists.iter().filter(|list| list.wire.kind == X509);
     certificates.flat_map(|list| &list.signatures).filter_map(|signature| signature.get(OWNER..)).collect()
+}
+
+/// Whether all are of a kind that firmware knows, and of its size.
+pub(super) fn are_known(lists: &[List<'_>]) -> bool {
+    lists.iter().all(|List { wire, header, signatures }| {
+        let known = SIGNATURE_KINDS.iter().find(|(kind, _)| *kind == wire.kind);
+        let fits = |bytes: Option<usize>| {
+            bytes.is_none_or(|bytes| signatures.iter().all(|signature| signature.len() == OWNER + bytes))
+        };
+        header.is_empty() && known.is_some_and(|(_, bytes)| fits(*bytes))
+    })
 }
 
 /// Whether they are what a platform key may be: one certificate.
@@ -104,6 +115,19 @@ pub(super) mod tests {
         let fresh = without(&parse(&new).unwrap(), &parse(&old).unwrap());
         assert_eq!(fresh, [list(SHA256, &[&[3; 32]]), list(X509, &[&[1; 32]])].concat());
         assert_eq!(without(&parse(&old).unwrap(), &parse(&old).unwrap()), []);
+    }
+
+    #[test]
+    fn kinds_of_signatures_have_their_size() {
+        for (kind, bytes) in SIGNATURE_KINDS {
+            let size = bytes.unwrap_or(77);
+            let data = list(kind, &[&vec![1; size], &vec![2; size]]);
+            assert!(are_known(&parse(&data).unwrap()), "{kind}");
+            let data = list(kind, &[&vec![1; size + 1]]);
+            assert_eq!(are_known(&parse(&data).unwrap()), bytes.is_none(), "{kind}");
+        }
+        assert!(!are_known(&parse(&list(Guid::from_bytes([1; 16]), &[&[1; 32]])).unwrap()));
+        assert!(are_known(&[]));
     }
 
     #[test]

@@ -26,13 +26,15 @@ pub struct Store {
     used: usize,
     /// The machine's generation: it is the same as long as the store is.
     pub generation: Guid,
+    /// The machine's UUID, by which guests and their licences know it; none until a machine has run with the store.
+    pub machine: Option<Guid>,
 }
 
 impl Store {
     /// An empty one of a generation.
     #[must_use]
     pub fn new(generation: Guid) -> Self {
-        Store { variables: BTreeMap::new(), used: 0, generation }
+        Store { variables: BTreeMap::new(), used: 0, generation, machine: None }
     }
 
     /// A variable.

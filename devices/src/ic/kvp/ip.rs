@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// What a network adapter of the guest is set to.
+/// What a network adapter of the guest is set to, or should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpInfo {
     /// Whether addresses come by DHCP.
@@ -72,8 +72,26 @@ pub struct IpInfo {
 }
 
 impl IpInfo {
+    /// Whether an adapter can be set to it: by DHCP or by hand, not both and not neither.
+    ///
+    /// # Errors
+    /// What is missing or too much.
+    pub(super) fn check(&self) -> Result<(), GuestError> {
+        match (self.dhcp, self.addresses.is_empty()) {
+            (false, true) => Err(GuestError::Invalid("An adapter needs an address, or DHCP")),
+            (true, false) => {
+                Err(GuestError::Invalid("An adapter has its addresses by DHCP or by hand, not both"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn family(&self) -> u8 {
-        let has = |v4| self.addresses.iter().any(|network| network.address.is_ipv4() == v4);
+        // What DHCP without a 6 means.
+        let has = |v4| {
+            self.addresses.iter().any(|network| network.address.is_ipv4() == v4)
+                || v4 && self.dhcp && self.addresses.is_empty()
+        };
         let flag = |v4, flag| if has(v4) { flag } else { 0 };
         flag(true, address_family::IPV4) | flag(false, address_family::IPV6)
     }

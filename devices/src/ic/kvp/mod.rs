@@ -109,7 +109,7 @@ pub enum KvpRequest {
     Enumerate(Pool),
     /// For a network adapter's addresses. Linux wants its hardware address, with colons.
     GetIp(String),
-    /// To set a network adapter's addresses.
+    /// To set a network adapter's addresses. Linux wants its instance's GUID, in braces and in small letters.
     SetIp(String, IpInfo),
 }
 
@@ -178,6 +178,7 @@ impl Kvp {
                 self.ip(header(operation::GET_IP_INFO, Pool::Guest), adapter, &IpInfo::default())
             }
             KvpRequest::SetIp(adapter, info) => {
+                info.check()?;
                 self.ip(header(operation::SET_IP_INFO, Pool::Guest), adapter, info)
             }
         }

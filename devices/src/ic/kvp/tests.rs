@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::protocol::{IpBinaryMessage, IpTextMessage};
+use super::protocol::{IpBinaryMessage, IpTextMessage, address_family};
 use super::*;
 use crate::ic::protocol::IcHeader;
 use crate::ic::tests::{answer, negotiate, next, open, soon, v};
@@ -200,7 +200,7 @@ fn whoever_waits_is_told_that_the_driver_is_gone_and_the_next_one_is_asked_again
 
 fn addresses() -> IpInfo {
     IpInfo {
-        dhcp: true,
+        dhcp: false,
         addresses: vec!["10.0.0.2/24".parse().unwrap(), "fe80::1/64".parse().unwrap()],
         gateways: vec!["10.0.0.1".parse().unwrap(), "fe80::2".parse().unwrap()],
         dns: vec!["9.9.9.9".parse().unwrap()],
@@ -228,6 +228,30 @@ fn addresses_go_and_come_in_the_versions_own_form() {
         assert_eq!(text::until_zero(&asked), adapter);
         answer(&mut channel, header, 0, &filled);
         assert_eq!(outcome.recv().unwrap(), Ok(KvpAnswer::Ip(addresses())));
+    }
+}
+
+#[test]
+fn an_adapter_is_set_by_dhcp_or_by_hand() {
+    for version in [v(4, 0), v(5, 0)] {
+        let (_guest, mut channel, handle) = ready(version);
+        let set = |info| ask(&handle, KvpRequest::SetIp("{guid}".into(), info));
+        let neither = set(IpInfo::default()).recv().unwrap().unwrap_err();
+        assert_eq!(neither.to_string(), "An adapter needs an address, or DHCP");
+        let both = set(IpInfo { dhcp: true, ..addresses() }).recv().unwrap();
+        assert!(matches!(both, Err(GuestError::Invalid(_))), "{both:?}");
+        let outcome = set(IpInfo { dhcp: true, ..IpInfo::default() });
+        let (header, body) = expect(&mut channel, operation::SET_IP_INFO, 1);
+        let (family, dhcp) = if version == v(5, 0) {
+            let message = IpBinaryMessage::ref_from_bytes(&body).unwrap();
+            (message.family, message.dhcp)
+        } else {
+            let message = IpTextMessage::ref_from_bytes(&body).unwrap();
+            (message.family, message.dhcp)
+        };
+        assert_eq!((family, dhcp), (address_family::IPV4, 1));
+        answer(&mut channel, header, 0, &body);
+        assert_eq!(outcome.recv().unwrap(), Ok(KvpAnswer::Done));
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Whoever runs the machine holds a [`VssHandle`]. Freezing is two messages: the guest says that it can, then it does.
 //! In Linux a program (`hv_vss_daemon`) freezes the file systems on disks. A frozen guest whose owner has given up
-//! waiting would hang: a freeze that comes too late is undone at once.
+//! waiting would hang: a freeze that comes too late is undone at once, and one that nobody ends has an end of its own.
 
 pub mod protocol;
 #[cfg(test)]
 mod tests;
 
 use std::io;
+use std::mem;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -25,8 +27,8 @@ use crate::guid::Guid;
 pub enum VssRequest {
     /// Whether it can freeze its file systems.
     Check,
-    /// To freeze them.
-    Freeze,
+    /// To freeze them, for so long at most.
+    Freeze(Duration),
     /// To let writes go on.
     Thaw,
 }
@@ -43,7 +45,7 @@ enum Step {
     CheckFirst,
     Freeze,
     Thaw,
-    /// Thaws what was frozen for nobody.
+    /// Thaws what was frozen for nobody, or for too long.
     Undo,
 }
 
@@ -53,6 +55,12 @@ pub struct Vss {
     queue: RequestQueue<VssRequest, ()>,
     step: Option<Step>,
     frozen: bool,
+    /// How long they may be frozen.
+    limit: Duration,
+    /// They are frozen for longer than that.
+    overdue: bool,
+    /// They were, and whoever thaws them next is to know: what was copied meanwhile may be of several moments.
+    expired: bool,
 }
 
 impl Vss {
@@ -63,16 +71,25 @@ impl Vss {
     pub fn device() -> io::Result<(IcDevice<Vss>, VssHandle)> {
         let queue = RequestQueue::new("hv_vss_daemon")?;
         let handle = queue.sender();
-        Ok((IcDevice::new(Vss { queue, step: None, frozen: false }), handle))
+        let (step, limit) = (None, Duration::ZERO);
+        Ok((IcDevice::new(Vss { queue, step, frozen: false, limit, overdue: false, expired: false }), handle))
     }
 
     fn next_step(&mut self) -> Option<Step> {
         loop {
             match self.queue.next()? {
                 VssRequest::Check => return Some(Step::Check),
+                VssRequest::Thaw if !self.frozen && mem::take(&mut self.expired) => {
+                    self.queue.reply(Err(GuestError::NotNow(
+                        "The guest's file systems were thawed before, when their time was over",
+                    )));
+                }
                 VssRequest::Thaw => return Some(Step::Thaw),
-                VssRequest::Freeze if !self.frozen => return Some(Step::CheckFirst),
-                VssRequest::Freeze => {
+                VssRequest::Freeze(limit) if !self.frozen => {
+                    (self.limit, self.expired) = (limit, false);
+                    return Some(Step::CheckFirst);
+                }
+                VssRequest::Freeze(_) => {
                     self.queue.reply(Err(GuestError::NotNow("The guest's file systems are frozen already")));
                 }
             }
@@ -108,14 +125,14 @@ impl Service for Vss {
     }
 
     fn closed(&mut self) {
-        (self.step, self.frozen) = (None, false);
+        (self.step, self.frozen, self.overdue, self.expired) = (None, false, false, false);
         self.queue.close();
     }
 
     fn request(&mut self) -> Option<Vec<u8>> {
         self.step.take_if(|step| *step != Step::Undo && !self.queue.is_awaited());
         if self.step.is_none() {
-            self.step = self.next_step();
+            self.step = if mem::take(&mut self.overdue) { Some(Step::Undo) } else { self.next_step() };
         }
         self.step.map(body)
     }
@@ -124,6 +141,10 @@ impl Service for Vss {
         let Some(step) = self.step.take() else { return };
         if status != status::SUCCESS {
             guest_warn!("vss: the guest answers {step:?} with status {status:#x}");
+            if step == Step::Undo {
+                // Once more later.
+                self.queue.set_alarm(Some(self.limit));
+            }
             return self.queue.reply(Err(GuestError::Refused(status)));
         }
         match step {
@@ -134,6 +155,7 @@ impl Service for Vss {
             Step::Freeze => {
                 log::info!("The guest's file systems are frozen");
                 self.frozen = true;
+                self.queue.set_alarm(Some(self.limit));
                 if !self.queue.is_awaited() {
                     guest_warn!("Nobody waits for the frozen file systems any more");
                     self.step = Some(Step::Undo);
@@ -141,7 +163,10 @@ impl Service for Vss {
             }
             Step::Thaw | Step::Undo => {
                 log::info!("The guest's file systems are thawed");
-                self.frozen = false;
+                (self.frozen, self.overdue) = (false, false);
+                // Whoever asks for it themselves has had all the time that it took.
+                self.expired &= step == Step::Undo;
+                self.queue.set_alarm(None);
             }
             Step::Check => {}
         }
@@ -153,6 +178,12 @@ impl Service for Vss {
     }
 
     fn woken(&mut self) {
-        self.queue.woken();
+        if self.queue.woken() && self.frozen {
+            log::warn!(
+                "The guest's file systems were frozen for {} s and nobody has thawed them: busman does",
+                self.limit.as_secs()
+            );
+            (self.overdue, self.expired) = (true, true);
+        }
     }
 }

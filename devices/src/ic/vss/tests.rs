@@ -8,6 +8,9 @@ use crate::ic::protocol::IcHeader;
 use crate::ic::tests::{answer, negotiate, next, open, soon, v};
 use crate::testing::{TestChannel, TestGuest};
 
+/// Nobody waits for its end.
+const FREEZE: VssRequest = VssRequest::Freeze(Duration::from_secs(3600));
+
 type Outcome = Receiver<Result<(), GuestError>>;
 
 fn ask(handle: &VssHandle, request: VssRequest, patience: Duration) -> Outcome {
@@ -47,11 +50,11 @@ fn say(channel: &mut TestChannel, operation: u8, status: u32) {
 #[test]
 fn a_guest_is_frozen_after_it_said_that_it_can_and_thawed() {
     let (_guest, mut channel, handle) = ready();
-    let outcome = ask_long(&handle, VssRequest::Freeze);
+    let outcome = ask_long(&handle, FREEZE);
     say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
     say(&mut channel, operation::FREEZE, 0);
     assert_eq!(outcome.recv().unwrap(), Ok(()));
-    let again = ask_long(&handle, VssRequest::Freeze).recv().unwrap().unwrap_err();
+    let again = ask_long(&handle, FREEZE).recv().unwrap().unwrap_err();
     assert_eq!(again.to_string(), "The guest's file systems are frozen already");
     let outcome = ask_long(&handle, VssRequest::Thaw);
     say(&mut channel, operation::THAW, 0);
@@ -61,7 +64,7 @@ fn a_guest_is_frozen_after_it_said_that_it_can_and_thawed() {
 #[test]
 fn a_guest_that_cannot_is_not_frozen() {
     let (_guest, mut channel, handle) = ready();
-    let outcome = ask_long(&handle, VssRequest::Freeze);
+    let outcome = ask_long(&handle, FREEZE);
     say(&mut channel, operation::CHECK_HOT_BACKUP, status::FAIL);
     assert_eq!(outcome.recv().unwrap(), Err(GuestError::Refused(status::FAIL)));
     let outcome = ask_long(&handle, VssRequest::Thaw);
@@ -72,13 +75,13 @@ fn a_guest_that_cannot_is_not_frozen() {
 #[test]
 fn a_freeze_that_comes_too_late_is_undone() {
     let (_guest, mut channel, handle) = ready();
-    let outcome = ask(&handle, VssRequest::Freeze, Duration::from_millis(300));
+    let outcome = ask(&handle, FREEZE, Duration::from_millis(300));
     say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
     let (header, body) = expect(&mut channel, operation::FREEZE);
     assert!(matches!(outcome.recv().unwrap(), Err(GuestError::NoAnswer(_))));
     answer(&mut channel, header, 0, &body);
     say(&mut channel, operation::THAW, 0);
-    let outcome = ask_long(&handle, VssRequest::Freeze);
+    let outcome = ask_long(&handle, FREEZE);
     say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
     say(&mut channel, operation::FREEZE, 0);
     assert_eq!(outcome.recv().unwrap(), Ok(()));
@@ -87,7 +90,7 @@ fn a_freeze_that_comes_too_late_is_undone() {
 #[test]
 fn nobody_is_frozen_for_nobody() {
     let (_guest, mut channel, handle) = ready();
-    let outcome = ask(&handle, VssRequest::Freeze, Duration::from_millis(100));
+    let outcome = ask(&handle, FREEZE, Duration::from_millis(100));
     let (header, body) = expect(&mut channel, operation::CHECK_HOT_BACKUP);
     assert!(matches!(outcome.recv().unwrap(), Err(GuestError::NoAnswer(_))));
     answer(&mut channel, header, 0, &body);
@@ -97,7 +100,7 @@ fn nobody_is_frozen_for_nobody() {
 #[test]
 fn a_frozen_guest_whose_driver_went_away_can_be_frozen_again() {
     let (mut guest, mut channel, handle) = ready();
-    let outcome = ask_long(&handle, VssRequest::Freeze);
+    let outcome = ask_long(&handle, FREEZE);
     say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
     say(&mut channel, operation::FREEZE, 0);
     assert_eq!(outcome.recv().unwrap(), Ok(()));
@@ -107,7 +110,34 @@ fn a_frozen_guest_whose_driver_went_away_can_be_frozen_again() {
     let offer = *guest.offered();
     let mut channel = guest.open(&offer, 4, 4);
     negotiate(&mut channel, v(3, 0), v(5, 0));
-    soon(|| ask_long(&handle, VssRequest::Freeze).try_recv().is_err());
+    soon(|| ask_long(&handle, FREEZE).try_recv().is_err());
     say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
     say(&mut channel, operation::FREEZE, 0);
+}
+
+#[test]
+fn a_guest_that_nobody_thaws_does_not_stay_frozen() {
+    let (_guest, mut channel, handle) = ready();
+    let outcome = ask_long(&handle, VssRequest::Freeze(Duration::from_millis(1)));
+    say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
+    say(&mut channel, operation::FREEZE, 0);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
+    // One that fails is tried again.
+    say(&mut channel, operation::THAW, status::FAIL);
+    say(&mut channel, operation::THAW, 0);
+    // Who comes too late is told, once.
+    let late = ask_long(&handle, VssRequest::Thaw).recv().unwrap();
+    assert!(matches!(late, Err(GuestError::NotNow(_))), "{late:?}");
+    let outcome = ask_long(&handle, VssRequest::Thaw);
+    say(&mut channel, operation::THAW, 0);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
+    let outcome = ask_long(&handle, FREEZE);
+    say(&mut channel, operation::CHECK_HOT_BACKUP, 0);
+    say(&mut channel, operation::FREEZE, 0);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
+    // Thawed in time, it is thawed once.
+    let outcome = ask_long(&handle, VssRequest::Thaw);
+    say(&mut channel, operation::THAW, 0);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
+    assert!(channel.try_receive(Instant::now() + Duration::from_millis(50), |_| ()).is_none());
 }

@@ -24,6 +24,7 @@ use super::{Handled, MULTI_CLIENT_PORT, Refusal, Server, Version, read};
 use crate::guest_log;
 use crate::guid::Guid;
 use crate::hvdef::VMBUS_SINT;
+use crate::vmbus::contacts::Contact;
 use crate::vmbus::protocol::{
     Bare, CONNECTION_SUCCESSFUL, FeatureFlags, InitiateContact, InitiateContact2, ModifyConnection,
     ModifyConnectionResponse, VersionResponse, VersionResponse2, message_type,
@@ -144,6 +145,15 @@ impl Server {
         self.counters.contacts += 1;
         let client_id = InitiateContact2::read_from_prefix(body).ok().map(|(contact, _)| contact.client_id);
         let next = self.negotiate(port, &contact, client_id);
+        let granted = matches!(next, Next::Connect(_));
+        self.contact = Some(Contact {
+            guest_os_id: 0,
+            version: Version(contact.version.get()),
+            granted,
+            features: if contact.version.get() >= Version::V6_0.0 { contact.features.get() } else { 0 },
+            client_id: if let Next::Connect(session) = next { session.client_id } else { None },
+            message_vp: contact.target_vp.get(),
+        });
         // What a guest asks for tells which guest it is.
         guest_log!(
             Level::Info,
@@ -157,7 +167,7 @@ impl Server {
         );
         self.outbox.void_messages();
         self.take_down(next, false);
-        if matches!(next, Next::Refuse(_)) { Err(Refusal::Contact) } else { Ok(()) }
+        if granted { Ok(()) } else { Err(Refusal::Contact) }
     }
 
     /// Decides what a contact will be answered.

@@ -56,6 +56,7 @@ use self::state::Channel;
 use crate::guest_debug;
 use crate::hvdef::SINT_COUNT;
 use crate::vmbus::channel::Offer;
+use crate::vmbus::contacts::Contact;
 use crate::vmbus::protocol::{Header, HostBody, InitiateContact, message_type};
 
 /// Connection id of the message port of every version.
@@ -74,6 +75,8 @@ pub struct Server {
     gpadls: Gpadls,
     outbox: Outbox,
     counters: Counters,
+    /// The contact that was handled last, until somebody [takes](Server::take_contact) it.
+    contact: Option<Contact>,
 }
 
 /// What came of a guest's message that was handled to its end.
@@ -92,6 +95,7 @@ impl Server {
             gpadls: Gpadls::default(),
             outbox: Outbox::default(),
             counters: Counters::default(),
+            contact: None,
         }
     }
 
@@ -148,6 +152,12 @@ impl Server {
         let Ok((header, body)) = Header::read_from_prefix(message) else { return false };
         header.message_type.get() == message_type::INITIATE_CONTACT
             && body.len() >= size_of::<InitiateContact>()
+    }
+
+    /// What the message that was [handled](Server::handle) last asked for, if it was a contact; who the guest is, the
+    /// control plane does not know.
+    pub fn take_contact(&mut self) -> Option<Contact> {
+        self.contact.take()
     }
 
     /// What passed through so far.

@@ -268,15 +268,7 @@ impl VmbusDevice for Echo {
     type Worker = Echo;
 
     fn offer(&self) -> Offer {
-        Offer {
-            name: "echo".into(),
-            interface: INTERFACE,
-            instance: INSTANCE,
-            sub_channel: 0,
-            flags: OfferFlags::NAMED_PIPE_MODE,
-            mmio_megabytes: 0,
-            user_data: [0; 120],
-        }
+        Offer { flags: OfferFlags::NAMED_PIPE_MODE, ..Offer::new("echo", INTERFACE, INSTANCE) }
     }
 
     fn open(&mut self, _: &Opening) -> Result<Echo, ChannelError> {

@@ -7,6 +7,7 @@ mod bench;
 mod boot;
 mod bus;
 mod criterion;
+mod platform;
 mod rings;
 mod storage;
 
@@ -35,7 +36,7 @@ const KVM_COUNTERS: [&str; 8] = [
 /// What to measure.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// boot, bus, rings or storage
+    /// boot, bus, platform, rings or storage
     family: String,
     /// Write the figures to this file as well
     #[arg(long, value_name = "FILE")]
@@ -49,13 +50,13 @@ pub struct Options {
     /// Leave out what needs no guest: packets between two threads, a minute (family rings)
     #[arg(long)]
     no_bench: bool,
-    /// Seconds of idling, and of counting heartbeats (family bus)
+    /// Seconds of idling (families bus and platform; for the latter 60 at least)
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// Only the comparison with QEMU (family storage)
     #[arg(long)]
     only_pairs: bool,
-    /// Pairs of runs, busman and QEMU in turn, of which ratios are taken (family storage)
+    /// Pairs of runs, busman and QEMU in turn, which are compared (families platform and storage)
     #[arg(long, default_value_t = 3)]
     pairs: usize,
 }
@@ -93,9 +94,12 @@ pub fn run(wishes: Wishes, options: &Options) -> Result<ExitCode> {
     let family = match options.family.as_str() {
         "boot" => boot::measure,
         "bus" => bus::measure,
+        "platform" => platform::measure,
         "rings" => rings::measure,
         "storage" => storage::measure,
-        other => bail!("there is nothing to measure for {other}; there are boot, bus, rings and storage"),
+        other => {
+            bail!("there is nothing to measure for {other}; there are boot, bus, platform, rings and storage")
+        }
     };
     let mut lab = Lab::prepare(wishes, Vec::new())?;
     lab.label(&format!("measure-{}", options.family));

@@ -26,6 +26,11 @@ pub const TESTS: &[Test] = &[
 /// Heartbeat's class.
 const HEARTBEAT: &str = "57164f39-9115-4e78-ab55-382f3bd5422d";
 
+/// A path that is short, where the machine runs; the lab's own folders may be too far down for a socket.
+fn socket() -> PathBuf {
+    PathBuf::from(format!("/tmp/busman-lab-{}.sock", std::process::id()))
+}
+
 /// A guest whose console does what it is told, and the clients of its machine's socket.
 pub(super) struct Machine<'lab> {
     pub vm: Vm<'lab>,
@@ -42,12 +47,28 @@ impl<'lab> Machine<'lab> {
     }
 
     pub fn start_guest(lab: &'lab mut Lab, guest: Guest) -> Result<Self> {
-        // A path that is short, where the machine runs; the lab's own folders may be too far down for a socket.
-        let socket = PathBuf::from(format!("/tmp/busman-lab-{}.sock", std::process::id()));
+        let socket = socket();
         let busman = lab.busman.clone();
         let mut vm = lab.start(&guest.socket(&socket))?;
         vm.expect_log("The guest's heart beats")?;
         Ok(Machine { vm, busman, socket })
+    }
+
+    /// Starts a guest with a display, and waits until its console does what it is told.
+    pub fn start_display(lab: &'lab mut Lab, guest: Guest) -> Result<Self> {
+        let socket = socket();
+        let busman = lab.busman.clone();
+        let mut vm = lab.start(&guest.socket(&socket))?;
+        vm.expect("lab: ready")?;
+        Ok(Machine { vm, busman, socket })
+    }
+
+    /// Runs `busman screenshot`.
+    pub fn screenshot(&mut self, file: &Path) -> Result<()> {
+        let words = [self.socket.display().to_string(), file.display().to_string()];
+        let said = self.run(&self.busman.clone(), &["screenshot", "--socket", &words[0], &words[1]])?;
+        ensure!(said.code == 0, "busman screenshot: {}", said.errors.trim_end());
+        Ok(())
     }
 
     /// Types a word for the guest's console, and waits until it is done.
@@ -89,7 +110,7 @@ impl<'lab> Machine<'lab> {
     }
 
     /// Why the machine does not do what `busman ctl` asks for.
-    fn refusal(&mut self, words: &str) -> Result<String> {
+    pub fn refusal(&mut self, words: &str) -> Result<String> {
         let said = self.try_ctl(words)?;
         ensure!(said.code != 0, "busman ctl {words} is not refused: {:?}", said.output);
         Ok(said.errors)

@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "RAM on both sides of the gap below 4 GiB", run: much_memory },
     Test { name: "a reboot starts the guest again", run: reboots },
     Test { name: "--once ends at a reset", run: once },
+    Test { name: "COM2 leads to a file", run: com2 },
     Test { name: "a crash is reported", run: crash },
     Test { name: "kexec into a second kernel", run: kexec },
 ];
@@ -59,6 +60,26 @@ fn once(lab: &mut Lab) -> Result<()> {
         let end = outcome.report()?.end;
         ensure!(end == "reset", "the report ends with {end:?}");
     }
+    Ok(())
+}
+
+/// As much as several buffers of the port take, by interrupts.
+fn com2(lab: &mut Lab) -> Result<()> {
+    ensure!(lab.wishes.vmm == Vmm::Busman, "only busman takes --com2");
+    let path = lab.logs().join("boot-com2.txt");
+    std::fs::write(&path, "from the last run\n")?;
+    let mut vm = lab.start(&Guest::new("console").com2(&path))?;
+    vm.expect("lab: ready")?;
+    vm.tell("second 2000")?;
+    vm.expect("lab: ready")?;
+    vm.tell("poweroff")?;
+    vm.finish_well()?;
+    let text = std::fs::read_to_string(&path)?;
+    let lines: Vec<&str> = text.lines().collect();
+    ensure!(lines.first() == Some(&"from the last run"), "the file begins with {:?}", lines.first());
+    let numbers = (1..=2000).map(|number| number.to_string());
+    let arrived = lines.iter().skip(1).map(|line| line.trim_end());
+    ensure!(numbers.eq(arrived), "COM2 brought {} lines of 2000, or others", lines.len() - 1);
     Ok(())
 }
 

@@ -8,15 +8,17 @@ use anyhow::{Context, Result, ensure};
 
 use super::check_warnings;
 use crate::cache::Cache;
-use crate::guest;
 use crate::kernel::{self, Kernel};
 use crate::lab::Lab;
 use crate::packages::Packages;
 use crate::vm::Vm;
-use crate::vmm::Guest;
+use crate::vmm::{Guest, Vmm};
+use crate::{guest, programs};
 
 /// What the guest loads.
 const MODULES: [&str; 5] = ["hv_vmbus", "hyperv_drm", "hyperv-keyboard", "hid-hyperv", "evdev"];
+/// The same for QEMU's VGA card.
+const QEMU_MODULES: [&str; 1] = ["bochs"];
 
 /// The kernel and the file tree of the family's guests.
 struct Images {
@@ -26,28 +28,39 @@ struct Images {
 
 fn images() -> Result<Images> {
     let cache = Cache::open()?;
-    let packages =
-        Packages::fetch(&cache, &[kernel::STOCK, "busybox-static"], &guest::NEEDS, Kernel::finish)?;
+    let wanted = [kernel::STOCK, "busybox-static", "libdrm-tests"];
+    let needs = [&guest::NEEDS[..], &["libdrm"]].concat();
+    let packages = Packages::fetch(&cache, &wanted, &needs, Kernel::finish)?;
     let kernel = Kernel::of(kernel::STOCK, &packages)?;
-    let tree = guest::tree(&packages, &kernel, &MODULES)?.finish();
-    Ok(Images { initrd: cache.content("images/guest-display", &tree)?, kernel: kernel.vmlinux })
+    let mut tree = guest::tree(&packages, &kernel, &[&MODULES[..], &QEMU_MODULES].concat())?;
+    let modetest = packages.tree("libdrm-tests")?.join("usr/bin/modetest");
+    let folders: Vec<PathBuf> = packages.trees("libdrm").map(|tree| tree.join(programs::LIBRARIES)).collect();
+    programs::add(&mut tree, &modetest, "/bin/modetest", &folders)?;
+    Ok(Images { initrd: cache.content("images/guest-display", &tree.finish())?, kernel: kernel.vmlinux })
 }
 
 /// A guest with a display of this resolution, whose console does what it is told.
-fn guest(size: &str) -> Result<Guest> {
-    let Images { kernel, initrd } = images()?;
-    let guest = Guest::new("display").kernel(&kernel).initrd(&initrd).display(size);
-    Ok(guest.append(&format!("lab.modules={}", MODULES.join(","))))
+pub fn guest(size: &str) -> Result<Guest> {
+    guest_of(Vmm::Busman, size)
 }
 
-fn tell(vm: &mut Vm<'_>, words: &str) -> Result<()> {
+/// The same with QEMU's VGA card, if it is QEMU that runs it.
+pub fn guest_of(vmm: Vmm, size: &str) -> Result<Guest> {
+    let Images { kernel, initrd } = images()?;
+    let guest = Guest::new("display").kernel(&kernel).initrd(&initrd).display(size);
+    let modules = if vmm == Vmm::Busman { MODULES.join(",") } else { QEMU_MODULES.join(",") };
+    Ok(guest.append(&format!("lab.modules={modules}")))
+}
+
+/// Has the guest do something, and waits until it is done.
+pub fn tell(vm: &mut Vm<'_>, words: &str) -> Result<()> {
     vm.tell(words)?;
     vm.expect("lab: ready")?;
     Ok(())
 }
 
 /// Resolution and checksum of what the guest shows, as busman sees it.
-fn look(vm: &mut Vm<'_>) -> Result<(String, String)> {
+pub fn look(vm: &mut Vm<'_>) -> Result<(String, String)> {
     vm.control("display")?;
     let width = vm.expect_log("width ")?;
     let height = vm.expect_log("height ")?;
@@ -75,7 +88,8 @@ fn painted(word: &str, (width, height): (usize, usize)) -> String {
     format!("{:08x}", crc32c::crc32c(&bytes))
 }
 
-fn end(mut vm: Vm<'_>) -> Result<()> {
+/// Ends a guest, whose kernel must have been content.
+pub fn end(mut vm: Vm<'_>) -> Result<()> {
     tell(&mut vm, "warnings")?;
     vm.tell("poweroff")?;
     check_warnings(&vm.finish_well()?)

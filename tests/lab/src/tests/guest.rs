@@ -17,6 +17,7 @@ use crate::{daemons, storage};
 pub const TESTS: &[Test] = &[
     Test { name: "a guest without daemons refuses and goes on", run: no_daemons },
     Test { name: "the guest says what it is and which addresses it has", run: info },
+    Test { name: "an adapter's addresses are set", run: set_ip },
     Test { name: "values are kept, told and taken back", run: values },
     Test { name: "a daemon that says nothing costs a request and no more", run: silence },
     Test { name: "a frozen file system takes no writes until it is thawed", run: freeze },
@@ -30,6 +31,8 @@ const DEAF: &str = "The guest does not listen";
 const ATTEMPTS: u32 = 100;
 /// Hardware address of the guest's adapter.
 const ADAPTER: &str = "00:15:5d:00:00:07";
+/// The adapter's instance on the bus.
+const DEVICE: &str = "f8615163-df3e-46c5-913f-f2d2f965ed0e";
 
 impl Machine<'_> {
     /// Runs `busman guest` to its end.
@@ -156,6 +159,42 @@ fn info(lab: &mut Lab) -> Result<()> {
     machine.end()
 }
 
+/// The guest's daemon writes what it is told to a file for a script of the distribution, which does the rest.
+fn set_ip(lab: &mut Lab) -> Result<()> {
+    let mut machine = start(lab, None)?;
+    machine.tell(&format!("adapter {ADAPTER} 10.1.2.3/24"))?;
+    machine.tell(&format!("bus_adapter {DEVICE}"))?;
+    machine.tell("set_ip_script")?;
+    machine.start_daemon("kvp", &["info"])?;
+    let by_hand = "10.7.7.2/24 10.7.8.2/16 fd00::2/64 --gateway 10.7.7.1 --dns 9.9.9.9";
+    let lines = [
+        "HWADDR=00:15:5D:00:00:07",
+        "DEVICE=dummy0",
+        "BOOTPROTO=none",
+        "IPADDR0=10.7.7.2",
+        "IPADDR1=10.7.8.2",
+        "IPV6ADDR=fd00:0000:0000:0000:0000:0000:0000:0002",
+        "NETMASK0=255.255.255.0",
+        "NETMASK1=255.255.0.0",
+        "IPV6NETMASK=/64",
+        "GATEWAY=10.7.7.1",
+        "DNS1=9.9.9.9",
+    ];
+    for (words, wanted) in [(by_hand, &lines[..]), ("--dhcp", &["DEVICE=dummy0", "BOOTPROTO=dhcp"])] {
+        let words: Vec<&str> = ["set-ip", DEVICE].into_iter().chain(words.split(' ')).collect();
+        machine.guest(&words)?;
+        machine.vm.tell("set_ip")?;
+        let given = machine.vm.expect("lab: value set_ip=")?;
+        machine.vm.expect("lab: ready")?;
+        for line in wanted {
+            ensure!(given.split_whitespace().any(|word| word == *line), "{line} is missing: {given}");
+        }
+    }
+    machine
+        .guest_refuses(&["set-ip", "00112233-4455-6677-8899-aabbccddeeff", "--dhcp"], "status 0x80041002")?;
+    machine.end()
+}
+
 fn values(lab: &mut Lab) -> Result<()> {
     let mut machine = start(lab, None)?;
     machine.start_daemon("kvp", &["info"])?;
@@ -201,6 +240,13 @@ fn freeze(lab: &mut Lab) -> Result<()> {
         machine.guest(&["thaw"])?;
         machine.tell(&format!("written {name}"))?;
     }
+    // Nobody thaws this one.
+    machine.guest(&["freeze", "--for", "3"])?;
+    machine.tell("write third")?;
+    machine.tell("written third")?;
+    machine.guest_refuses(&["thaw"], "when their time was over")?;
+    machine.guest(&["freeze"])?;
+    machine.guest(&["thaw"])?;
     machine.end()
 }
 

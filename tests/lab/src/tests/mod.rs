@@ -3,12 +3,17 @@
 mod api;
 mod boot;
 mod bus;
-mod display;
+pub mod display;
+mod generation;
 mod guest;
+mod imc;
 mod platform;
 mod rings;
 mod services;
 mod storage;
+mod tpm;
+pub mod viewers;
+mod windows;
 
 use anyhow::{Result, ensure};
 
@@ -46,6 +51,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "rings", tests: rings::TESTS, slow: &[] },
     Family { name: "api", tests: api::TESTS, slow: &[] },
     Family { name: "storage", tests: storage::TESTS, slow: storage::SLOW },
+    Family { name: "windows", tests: windows::TESTS, slow: &[] },
 ];
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine

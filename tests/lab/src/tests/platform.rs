@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Test, display};
+use super::{Test, display, generation, imc, tpm, viewers};
 use crate::firmware;
 use crate::lab::Lab;
 use crate::vm::{Outcome, Vm};
@@ -17,35 +17,45 @@ pub const TESTS: &[Test] = &[
     Test { name: "4 vCPUs, 6 GiB", run: |lab| starts(lab, 4, "6G", &BOTH_SIDES) },
     Test { name: "a reset loads the firmware again and keeps its variables", run: resets },
     Test { name: "variables are in a file when the machine starts again", run: keeps_variables },
+    Test { name: "a guest's initial configuration is read from the bus", run: imc::reads },
+    Test { name: "what is no initial configuration is refused", run: imc::refuses },
+    Test { name: "a new generation is told, and only that", run: generation::firmware },
+    Test { name: "Linux knows a new generation", run: generation::linux },
     Test { name: "what is no firmware is refused", run: refuses },
+    Test { name: "the firmware drives the TPM, and has it cleared", run: tpm::firmware },
+    Test { name: "the TPM under Linux, through a reboot and a new run", run: tpm::linux },
     Test { name: "three resolutions, and what is drawn in each", run: display::resolutions },
     Test { name: "the console is shown, and what is typed at it", run: display::console },
     Test { name: "keys and the mouse reach the guest", run: display::input },
     Test { name: "a driver goes and comes back", run: display::reload },
+    Test { name: "what is typed in TigerVNC's viewer is in the screenshot", run: viewers::types },
+    Test {
+        name: "a viewer follows the guest's modes and gets what changes, told or not",
+        run: viewers::watches,
+    },
 ];
 
 /// RAM of 6 GiB: below the low gap, and from 4 GiB on.
 const BOTH_SIDES: [&str; 2] = ["0x0..0xf8000000", "0x100000000..0x188000000"];
 /// What the bus has, and how many offers that is.
 const DEVICES: &str = "shutdown,heartbeat,timesync";
-const OFFERS: u32 = 3;
+pub(super) const OFFERS: u32 = 3;
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
 /// Starts the firmware and waits until it has checked everything.
-fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result<Vm<'a>> {
+pub(super) fn start<'a>(lab: &'a mut Lab, cpus: u32, memory: &str, more: &[&str]) -> Result<Vm<'a>> {
     ensure!(lab.wishes.vmm == Vmm::Busman, "only busman boots this firmware");
     let image = firmware::image()?;
     let image = image.to_str().context("a path that is no text")?;
     let cpus = cpus.to_string();
-    let machine =
-        ["--firmware", image, "--cpus", &cpus, "--memory", memory, "--uuid", UUID, "--devices", DEVICES];
+    let machine = ["--firmware", image, "--cpus", &cpus, "--memory", memory, "--devices", DEVICES];
     let mut vm = lab.start_busman(&[&machine[..], more].concat())?;
     vm.expect("lab: ready")?;
     Ok(vm)
 }
 
 fn starts(lab: &mut Lab, cpus: u32, memory: &str, ram: &[&str]) -> Result<()> {
-    let vm = start(lab, cpus, memory, &[])?;
+    let vm = start(lab, cpus, memory, &["--uuid", UUID])?;
     vm.tell("poweroff")?;
     let outcome = vm.finish_well()?;
     check(&outcome, cpus, ram)?;
@@ -100,13 +110,16 @@ fn keeps_variables(lab: &mut Lab) -> Result<()> {
     let nvram = lab.logs().join("platform.nvram");
     let _ = std::fs::remove_file(&nvram);
     let nvram = nvram.to_str().context("a path that is no text")?;
+    let mut uuids = Vec::new();
     for boots in ["1", "2"] {
         let vm = start(lab, 1, "512M", &["--nvram", nvram])?;
         vm.tell("poweroff")?;
         let outcome = vm.finish_well()?;
         let found = outcome.value("boots")?;
         ensure!(found == boots, "the firmware's variable counts {found} at start {boots}");
+        uuids.push(outcome.value("uuid")?.to_owned());
     }
+    ensure!(uuids.windows(2).all(|pair| pair[0] == pair[1]), "the UUIDs are {uuids:?}");
     Ok(())
 }
 
