@@ -5,7 +5,9 @@
 //! [disks](crate::disks). [`vmm`](crate::vmm) owns the machine and runs it; a reset is a new machine with the same
 //! configuration.
 
+mod bus_devices;
 mod display;
+mod error;
 pub mod firmware;
 mod generation;
 mod guest;
@@ -14,153 +16,40 @@ mod start;
 mod tpm;
 
 use std::fmt::{self, Debug};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use devices::ic::heartbeat::{Heartbeat, HeartbeatStatus};
-use devices::ic::shutdown::{Shutdown, ShutdownHandle};
-use devices::ic::timesync::TimeSync;
-use devices::legacy::{self, MmioBus, PortBus, Serial, SerialOutput};
-use devices::loopback::{Loopback, LoopbackCounters};
-use devices::vmbus::bus::{Bus, BusError};
+use devices::ic::heartbeat::HeartbeatStatus;
+use devices::ic::shutdown::ShutdownHandle;
+use devices::legacy::{MmioBus, PortBus, Serial, SerialOutput};
+use devices::loopback::LoopbackCounters;
+use devices::vmbus::bus::Bus;
 use devices::vmbus::synic::Synic;
 use kvm_ioctls::VmFd;
-use thiserror::Error;
 
+pub use self::bus_devices::{BUS_DEVICES, BusDevice, device_names};
+pub use self::error::MachineError;
 pub use self::guest::GuestServices;
 pub use self::platform::SerialPort;
-use crate::boot::BootError;
-use crate::boot::acpi::AcpiError;
-use crate::config::{Config, DEVICES};
-use crate::disks::{Disks, UnitError};
+use crate::config::Config;
+use crate::disks::Disks;
 use crate::display::{Display, DisplaySize};
 use crate::events::EventSender;
-use crate::hv::clock::KvmClock;
 use crate::hv::counters::{ExitCounters, ExitCounts};
-use crate::hv::cpuid::{FeatureError, HypervFeatures};
+use crate::hv::cpuid::HypervFeatures;
 use crate::hv::crash::CrashRegisters;
 use crate::hv::exits::ExitHandler;
 use crate::hv::kick::Kick;
-use crate::hv::kvm::{HostError, Partition};
+use crate::hv::kvm::Partition;
 use crate::hv::pause::Gate;
 use crate::hv::synic::KvmSynic;
 use crate::hv::vcpu::VcpuThread;
-use crate::memory::{self, MemoryError};
+use crate::memory;
 use crate::tpm::Service;
 use start::Start;
 
 use self::firmware::{Firmware, FirmwareDevices};
 use self::generation::GenerationId;
 use self::platform::Registers;
-
-/// A device of the bus: its name on the command line, what it does, and how it is added.
-#[derive(Debug)]
-pub struct BusDevice {
-    /// As in `--devices` and in tables.
-    pub name: &'static str,
-    /// One line for people.
-    pub about: &'static str,
-    add: fn(&mut Machine) -> Result<(), MachineError>,
-}
-
-/// Every device that the bus can have, in the order in which they are added.
-pub const BUS_DEVICES: [BusDevice; DEVICES.len()] = [
-    BusDevice {
-        name: "shutdown",
-        about: "the host asks the guest to power off or reboot",
-        add: Machine::add_shutdown,
-    },
-    BusDevice {
-        name: "heartbeat",
-        about: "the host sees whether the guest is alive",
-        add: Machine::add_heartbeat,
-    },
-    BusDevice { name: "timesync", about: "the guest has the host's time", add: Machine::add_timesync },
-    BusDevice {
-        name: "kvp",
-        about: "the guest says what it is and which addresses it has",
-        add: Machine::add_kvp,
-    },
-    BusDevice {
-        name: "vss",
-        about: "the guest freezes its file systems for a backup",
-        add: Machine::add_vss,
-    },
-    BusDevice { name: "fcopy", about: "files are copied into the guest", add: Machine::add_fcopy },
-    BusDevice { name: "video", about: "what the guest shows", add: Machine::add_video },
-    BusDevice { name: "keyboard", about: "where a person types", add: Machine::add_keyboard },
-    BusDevice { name: "mouse", about: "where a person points", add: Machine::add_mouse },
-    BusDevice {
-        name: "loopback",
-        about: "a test driver's packets come back; there only when asked for",
-        add: Machine::add_loopback,
-    },
-];
-
-/// Why there is no machine.
-#[derive(Debug, Error)]
-pub enum MachineError {
-    /// The host has no memory for it.
-    #[error("The guest's memory cannot be allocated")]
-    Memory(#[from] MemoryError),
-    /// The host's KVM cannot run it.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// `--hyperv` names what is not there.
-    #[error(transparent)]
-    Feature(#[from] FeatureError),
-    /// `--hyperv` leaves out what the firmware stands on.
-    #[error("The firmware needs the Hyper-V feature {0:?}: do not leave it out with --hyperv")]
-    FirmwareNeeds(&'static str),
-    /// The kernel or the firmware cannot be loaded.
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    /// The ACPI tables cannot be written.
-    #[error("The ACPI tables cannot be written")]
-    Acpi(#[from] AcpiError),
-    /// Two devices want the same place.
-    #[error("A device has no place")]
-    Place(#[from] legacy::BusError),
-    /// A device cannot join the bus.
-    #[error("Device {name} cannot join the bus")]
-    Bus {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: BusError,
-    },
-    /// The bus itself.
-    #[error("The bus cannot be made")]
-    NoBus(#[source] BusError),
-    /// No row of [`BUS_DEVICES`] has this name.
-    #[error("There is no device {name:?}; the devices are {known}", known = device_names())]
-    UnknownDevice {
-        /// What the user wrote.
-        name: String,
-    },
-    /// It is there already.
-    #[error("The device {0} is on the bus already")]
-    AlreadyThere(String),
-    /// It is not there.
-    #[error("The device {0} is not on the bus")]
-    NotThere(String),
-    /// A disk.
-    #[error(transparent)]
-    Disk(#[from] UnitError),
-    /// The generation id.
-    #[error("The machine's generation id cannot be changed")]
-    Generation(#[source] io::Error),
-    /// The host has no more threads or descriptors.
-    #[error("The host has no more threads or descriptors")]
-    Resources(#[from] io::Error),
-}
-
-/// The names of all bus devices, for messages.
-#[must_use]
-pub fn device_names() -> String {
-    BUS_DEVICES.iter().map(|device| device.name).collect::<Vec<_>>().join(", ")
-}
 
 /// What the machines of one run share.
 #[derive(Debug)]
@@ -334,42 +223,6 @@ impl Machine {
         self.bus.shut_down();
     }
 
-    /// Puts a device on the bus by its name; a guest that is connected sees it at once.
-    ///
-    /// # Errors
-    /// When there is no such device or it is there already.
-    pub fn add(&mut self, name: &str) -> Result<(), MachineError> {
-        let device = BUS_DEVICES.iter().find(|device| device.name == name);
-        let device = device.ok_or_else(|| MachineError::UnknownDevice { name: name.to_owned() })?;
-        if self.bus.find(name).is_some() {
-            return Err(MachineError::AlreadyThere(name.to_owned()));
-        }
-        (device.add)(self)
-    }
-
-    /// Takes a device from the bus by its name.
-    ///
-    /// # Errors
-    /// When it is not there, or is a controller that still has disks.
-    pub fn remove(&mut self, name: &str) -> Result<(), MachineError> {
-        let id = self.bus.find(name).ok_or_else(|| MachineError::NotThere(name.to_owned()))?;
-        self.disks.release_controller(name)?;
-        self.bus.remove(id);
-        match name {
-            "shutdown" => self.shutdown = None,
-            "heartbeat" => self.heartbeat = None,
-            "kvp" => self.guest.kvp = None,
-            "vss" => self.guest.vss = None,
-            "fcopy" => self.guest.fcopy = None,
-            "loopback" => self.loopback = None,
-            "video" => self.display.screen = None,
-            "keyboard" => self.display.keys = None,
-            "mouse" => self.display.pointer = None,
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// The guest's serial console, for the terminal's input.
     pub fn serial(&self) -> MutexGuard<'_, Serial> {
         self.port(SerialPort::Com1)
@@ -386,33 +239,6 @@ impl Machine {
     #[must_use]
     pub fn exits(&self) -> Vec<ExitCounts> {
         self.counters.iter().map(|counters| counters.snapshot()).collect()
-    }
-
-    fn add_shutdown(&mut self) -> Result<(), MachineError> {
-        let (device, handle) = Shutdown::device()?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "shutdown", source })?;
-        self.shutdown = Some(handle);
-        Ok(())
-    }
-
-    fn add_heartbeat(&mut self) -> Result<(), MachineError> {
-        let (device, status) = Heartbeat::device();
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "heartbeat", source })?;
-        self.heartbeat = Some(status);
-        Ok(())
-    }
-
-    fn add_timesync(&mut self) -> Result<(), MachineError> {
-        let device = TimeSync::device(Arc::new(KvmClock(Arc::clone(&self.vm))));
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "timesync", source })?;
-        Ok(())
-    }
-
-    fn add_loopback(&mut self) -> Result<(), MachineError> {
-        let (device, counters) = Loopback::device();
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "loopback", source })?;
-        self.loopback = Some(counters);
-        Ok(())
     }
 }
 

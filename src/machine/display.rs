@@ -18,7 +18,7 @@ impl Machine {
         let memory = KvmVideoMemory::new(Arc::clone(&self.vm), size)?;
         let windows = [layout::LOW_MMIO, layout::high_mmio(self.memory)];
         let (device, screen) = Video::device(Box::new(memory), &windows, self.preferred.0)?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "video", source })?;
+        self.offer("video", device)?;
         self.display.screen = Some(Arc::new(screen));
         Ok(())
     }
@@ -34,14 +34,14 @@ impl Machine {
 
     pub(super) fn add_keyboard(&mut self) -> Result<(), MachineError> {
         let (device, keys) = Keyboard::device()?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "keyboard", source })?;
+        self.offer("keyboard", device)?;
         self.display.keys = Some(Arc::new(keys));
         Ok(())
     }
 
     pub(super) fn add_mouse(&mut self) -> Result<(), MachineError> {
         let (device, pointer) = Mouse::device()?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "mouse", source })?;
+        self.offer("mouse", device)?;
         self.display.pointer = Some(Arc::new(pointer));
         Ok(())
     }

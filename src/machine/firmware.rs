@@ -174,7 +174,7 @@ impl Machine {
     /// Offers the guest its initial configuration.
     pub(super) fn add_imc(&mut self, hive: Arc<[u8]>) -> Result<(), MachineError> {
         let device = Vmbfs::new(imc::DEVICE, IMC_INSTANCE, File::new(IMC_FILE, hive));
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: imc::DEVICE, source })?;
+        self.offer(imc::DEVICE, device)?;
         Ok(())
     }
 }

@@ -23,21 +23,21 @@ pub struct GuestServices {
 impl Machine {
     pub(super) fn add_kvp(&mut self) -> Result<(), MachineError> {
         let (device, handle) = Kvp::device()?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "kvp", source })?;
+        self.offer("kvp", device)?;
         self.guest.kvp = Some(handle);
         Ok(())
     }
 
     pub(super) fn add_vss(&mut self) -> Result<(), MachineError> {
         let (device, handle) = Vss::device()?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "vss", source })?;
+        self.offer("vss", device)?;
         self.guest.vss = Some(handle);
         Ok(())
     }
 
     pub(super) fn add_fcopy(&mut self) -> Result<(), MachineError> {
         let (device, handle) = Fcopy::device()?;
-        self.bus.add(device).map_err(|source| MachineError::Bus { name: "fcopy", source })?;
+        self.offer("fcopy", device)?;
         self.guest.fcopy = Some(handle);
         Ok(())
     }

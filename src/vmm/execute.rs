@@ -11,7 +11,7 @@ use crate::control::{Answer, Command, DeviceRow, Generation, Outcome, QUEUE, Ref
 use crate::disks::{Place, Unit, UnitConfig, UnitError};
 use crate::display::{Chord, DisplaySize, Picture, PointerEvent};
 use crate::hv::pause::RunState;
-use crate::machine::{BUS_DEVICES, Machine, MachineError};
+use crate::machine::{BUS_DEVICES, BusDevice, Machine, MachineError};
 use crate::report::{Counters, End, HeartbeatReport, LoopbackReport, Vcpu, Vmbus};
 
 impl ControlLoop<'_> {
@@ -212,7 +212,7 @@ fn not_there(name: &str) -> Refusal {
 }
 
 fn devices(machine: &Machine) -> Vec<DeviceRow> {
-    let row = |device: &crate::machine::BusDevice| DeviceRow {
+    let row = |device: &BusDevice| DeviceRow {
         name: device.name.to_owned(),
         about: device.about.to_owned(),
         on_bus: machine.bus.find(device.name).is_some(),
