@@ -30,6 +30,7 @@ pub mod gpadl;
 pub(crate) mod inbox;
 mod interrupt;
 mod needs;
+mod offer;
 pub mod pipe;
 pub mod protocol;
 mod reports;
