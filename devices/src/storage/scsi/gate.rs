@@ -132,9 +132,10 @@ impl State {
 }
 
 impl Default for Gate {
-    /// Everybody must be told that the unit was switched on.
+    /// Nobody is told that the unit was switched on, as on Hyper-V: the firmware (StorvscDxe) takes the sense of an
+    /// answer for that of every good one after it, and would test until the end of days whether the unit is ready.
     fn default() -> Self {
-        let attentions = Attentions([Attention::POWER_ON; Initiator::COUNT]);
+        let attentions = Attentions([Attention::empty(); Initiator::COUNT]);
         let state = State { attentions, reserved_by: None, persistent: Reservations::default() };
         Gate { closed: AtomicU64::new(state.closed()), state: Mutex::new(state) }
     }
