@@ -98,6 +98,12 @@ impl Attentions {
         }
     }
 
+    fn forget(&mut self, initiator: Initiator) {
+        if let Some(pending) = self.0.get_mut(usize::from(initiator.number())) {
+            *pending = Attention::empty();
+        }
+    }
+
     fn take(&mut self, initiator: Initiator) -> Option<Sense> {
         self.0.get_mut(usize::from(initiator.number()))?.take()
     }
@@ -132,9 +138,10 @@ impl State {
 }
 
 impl Default for Gate {
-    /// Everybody must be told that the unit was switched on.
+    /// Nobody is told that the unit was switched on, as on Hyper-V: the firmware (StorvscDxe) takes the sense of an
+    /// answer for that of every good one after it, and would test until the end of days whether the unit is ready.
     fn default() -> Self {
-        let attentions = Attentions([Attention::POWER_ON; Initiator::COUNT]);
+        let attentions = Attentions([Attention::empty(); Initiator::COUNT]);
         let state = State { attentions, reserved_by: None, persistent: Reservations::default() };
         Gate { closed: AtomicU64::new(state.closed()), state: Mutex::new(state) }
     }
@@ -166,7 +173,8 @@ impl Gate {
         self.change(|state| state.attentions.raise(attention, whom));
     }
 
-    /// Ends what RESERVE began, and has the initiators told.
+    /// Ends what RESERVE began. Initiators are told of a unit's reset; one that begins anew knows of nothing that
+    /// could have changed, so it is told nothing (see [`Gate::default`]).
     pub fn reset(&self, reset: Reset) {
         let concerns = |initiator| match reset {
             Reset::Initiator(one) => one == initiator,
@@ -174,7 +182,10 @@ impl Gate {
         };
         self.change(|state| {
             state.reserved_by = state.reserved_by.filter(|&holder| !concerns(holder));
-            state.attentions.raise(Attention::POWER_ON, concerns);
+            match reset {
+                Reset::Initiator(one) => state.attentions.forget(one),
+                Reset::Unit => state.attentions.raise(Attention::POWER_ON, |_| true),
+            }
         });
     }
 

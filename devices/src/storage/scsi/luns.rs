@@ -10,6 +10,9 @@ use super::sense::{self, Sense};
 use super::unit::{Command, Fault, Reply};
 
 /// Answers REPORT LUNS (SPC-4 6.33), whichever unit it was sent to.
+///
+/// Hyper-V looks at the guest's buffer alone, and its firmware (StorvscDxe) relies on that: it leaves the allocation
+/// length at 0, and takes a refusal for a controller without disks.
 #[must_use]
 pub fn report_luns(command: &Command<'_>, luns: impl IntoIterator<Item = u8>) -> Reply {
     list(command, luns).unwrap_or_else(|sense| Fault::Check(sense).into())
@@ -17,9 +20,11 @@ pub fn report_luns(command: &Command<'_>, luns: impl IntoIterator<Item = u8>) ->
 
 fn list(command: &Command<'_>, luns: impl IntoIterator<Item = u8>) -> Result<Reply, Sense> {
     let cdb: &ReportLuns = parse(command.cdb)?;
-    if cdb.allocation_length.get() < 16 {
-        return Err(Sense::cdb(6));
-    }
+    let allocation_length = match cdb.allocation_length.get() {
+        0 => command.data_len,
+        1..16 => return Err(Sense::cdb(6)),
+        bytes => bytes,
+    };
     let mut data = vec![0; 8];
     match cdb.select {
         0 | 2 => luns.into_iter().for_each(|lun| data.extend([0, lun, 0, 0, 0, 0, 0, 0])),
@@ -31,7 +36,7 @@ fn list(command: &Command<'_>, luns: impl IntoIterator<Item = u8>) -> Result<Rep
     if let Some(header) = data.first_chunk_mut() {
         *header = len.to_be_bytes();
     }
-    Ok(Reply::data(command, cdb.allocation_length, data))
+    Ok(Reply::data(command, allocation_length, data))
 }
 
 /// Answers a command to a unit that is not there (SPC-4 4.5.1): INQUIRY tells so in its data, since some initiators

@@ -39,20 +39,23 @@ pub fn disk_of(geometry: Geometry) -> Arc<Disk> {
 
 pub fn unit_of(geometry: Geometry) -> ScsiDisk {
     let identity = Identity::new(geometry.id, Some(Serial::new("S/N 1").unwrap()), CONTROLLER, 0);
-    ScsiDisk::new(disk_of(geometry), identity, MAX_TRANSFER)
+    let unit = ScsiDisk::new(disk_of(geometry), identity, MAX_TRANSFER);
+    unit.reset(Reset::Unit);
+    unit
 }
 
-/// A disk whose unit attention of power on the first initiator has seen.
+/// A disk that was reset, which the first initiator was told.
 pub fn unit() -> ScsiDisk {
     ready(unit_of(geometry()))
 }
 
 pub fn ready<U: Unit>(unit: U) -> U {
-    told_of_power(&unit);
+    told_of_reset(&unit);
     unit
 }
 
-pub fn told_of_power(unit: &impl Unit) {
+pub fn told_of_reset(unit: &impl Unit) {
+    unit.reset(Reset::Unit);
     assert_eq!(checked(&done(unit, &[0; 6], 0)), (SenseKey::UnitAttention, 0x29, 0x00));
 }
 

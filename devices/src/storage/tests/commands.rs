@@ -16,6 +16,14 @@ fn open(unit: Arc<dyn Unit>) -> (Host, Driver) {
     (host, driver)
 }
 
+/// Told of the power, the firmware asked forever whether the disk is ready.
+#[test]
+fn the_first_command_of_a_driver_succeeds() {
+    let mut host = Host::new([(0, ram_disk())]);
+    let mut driver = host.open(Version::V6_0);
+    assert_eq!(outcome(&driver.call(&srb(0, &TEST_UNIT_READY, 2, 0), &[])), (1, 0));
+}
+
 fn outcome(answer: &FromHost) -> (u8, u32) {
     assert_eq!(answer.status(), status::SUCCESS);
     (answer.srb().srb_status, answer.srb().data_transfer_length.get())

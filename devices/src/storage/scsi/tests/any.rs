@@ -76,7 +76,7 @@ fn allocation_lengths_cut_data_and_change_nothing_else() {
     let unit = unit();
     let drive = Dvd::new(Identity::new(None, None, CONTROLLER, 0));
     drive.insert(disk_of(Geometry { size: 1 << 30, ..geometry() })).unwrap();
-    told_of_power(&drive);
+    told_of_reset(&drive);
     done(&drive, &[0; 6], 0);
     let cases: [(&dyn Unit, Vec<u8>); 8] = [
         (&unit, vec![0x12, 1, 0x83, 0, 255, 0]),

@@ -21,6 +21,16 @@ fn inquiry_tells_what_it_is_even_before_the_unit_attention() {
     assert_eq!(done(&unit, &[0; 6], 0), Reply::good());
 }
 
+/// Told of the power, the firmware asked forever whether the disk is ready.
+#[test]
+fn a_new_unit_has_nothing_to_tell() {
+    let identity = Identity::new(geometry().id, None, CONTROLLER, 0);
+    let disk = ScsiDisk::new(disk_of(geometry()), identity, MAX_TRANSFER);
+    assert_eq!(done(&disk, &[0; 6], 0), Reply::good());
+    disk.reset(Reset::Unit);
+    assert_eq!(checked(&done(&disk, &[0; 6], 0)), (SenseKey::UnitAttention, 0x29, 0x00));
+}
+
 #[test]
 fn pages_of_vital_product_data() {
     let unit = unit();

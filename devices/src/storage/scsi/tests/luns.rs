@@ -23,6 +23,18 @@ fn report_luns_lists_them_in_the_peripheral_form() {
     );
 }
 
+/// The firmware's StorvscDxe asks like this, and then found no disk to boot from.
+#[test]
+fn report_luns_without_an_allocation_length_fills_the_buffer() {
+    let cdb = [0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let report = |luns: &[u8], data_len| report_luns(&command(&cdb, data_len, &[]), luns.iter().copied());
+    let one = [0, 0, 0, 8, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0];
+    assert_eq!(data(report(&[3], 8 + 8 * 255)), one);
+    assert_eq!(data(report(&[3], 8)), one[..8]);
+    assert_eq!(data(report(&[], 8 + 8 * 255)), [0; 8]);
+    assert_eq!(data(report(&[3], 0)), []);
+}
+
 #[test]
 fn an_absent_unit_says_so_in_its_inquiry_data() {
     let send = |cdb: &[u8]| absent(&command(cdb, 255, &[]));

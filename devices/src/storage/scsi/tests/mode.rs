@@ -75,7 +75,7 @@ fn a_guest_switches_the_write_cache_off_and_on() {
 
     request(select6(&unit, &off));
     unit.reset(Reset::Unit);
-    told_of_power(&unit);
+    told_of_reset(&unit);
     assert_eq!(write(), fua(false));
 }
 

@@ -379,7 +379,8 @@ fn a_conflict_is_told_first_and_the_unit_attention_stays() {
     let unit = shared();
     assert!(good(&out(&unit, A, REGISTER, 0, (0, 0xA))));
     assert!(good(&out(&unit, A, RESERVE, EA, (0xA, 0))));
-    unit.reset(Reset::Initiator(B));
+    unit.reset(Reset::Unit);
+    assert_eq!(attention(&unit, A), Some((0x29, 0)));
     let read = [0x08, 0, 0, 0, 1, 0];
     assert!(!good(&send(&unit, B, &read, &[])));
     assert!(good(&out(&unit, A, RELEASE, EA, (0xA, 0))));
