@@ -7,6 +7,7 @@
 mod ended;
 mod error;
 mod execute;
+mod faults;
 mod guest;
 mod outside;
 
@@ -21,6 +22,7 @@ use devices::vmbus::trace::TraceFile;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 
 use self::ended::Ended;
+use self::faults::Faults;
 use self::outside::Outside;
 use crate::api::Server;
 use crate::config::{Config, Trace};
@@ -37,8 +39,8 @@ use crate::vnc::{self, Desk};
 
 pub use error::VmmError;
 
-/// Builds the machine and runs it, again after each reset unless the configuration says once. `started` is when
-/// this program was.
+/// Builds the machine and runs it, again after each reset unless the configuration says once, or the guest ends in a
+/// triple fault whenever it starts. `started` is when this program was.
 ///
 /// # Errors
 /// When the machine cannot be built or cannot go on.
@@ -53,7 +55,7 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
     let _viewers = vnc.map(|options| vnc::Server::start(options, Arc::clone(&desk))).transpose()?;
     let trace = config.trace.as_ref().map(start_trace).transpose()?;
     let mut outside = Outside::open(config.clone(), signals, commands, desk)?;
-    let mut start_to_guest_us = None;
+    let (mut start_to_guest_us, mut faults) = (None, Faults::default());
     loop {
         let (sender, events) = event_channel()?;
         let mut machine = outside.build(&sender)?;
@@ -68,10 +70,15 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
         machine.start()?;
         let start_to_guest_us = *start_to_guest_us
             .get_or_insert_with(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let life = Instant::now();
         let ended = ControlLoop::new(machine, &events, &mut outside).run()?;
         // A viewer must not keep the old machine's memory.
         outside.desk.put(Display::default());
-        let resets_guest = matches!(ended.end, End::Reset | End::TripleFault);
+        let hopeless = faults.hopeless(ended.end, life.elapsed());
+        if hopeless {
+            log::error!("The guest ends in a triple fault whenever it starts; it is not started again");
+        }
+        let resets_guest = matches!(ended.end, End::Reset | End::TripleFault) && !hopeless;
         if resets_guest && !outside.config.once {
             log::info!(
                 "The guest is reset{}",

@@ -21,6 +21,7 @@
 //! | `input`, [`keysyms`], [`keymap`] | keys and pointer |
 //! | [`desk`] | the machine's devices for a person |
 
+mod bands;
 pub mod conversation;
 pub mod desk;
 pub mod encodings;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use devices::display::{Changes, Cursor, Mode, PIXEL, Rect, ResolutionError, Screen};
 use zerocopy::IntoBytes;
 
+use super::bands::bands;
 use super::encodings::{Encoder, Encoding, Picture};
 use super::input::Input;
 use super::keymap::Keymap;
@@ -24,10 +25,6 @@ use crate::display::Display;
 const FIRST_SIZE: Mode = Mode { width: 640, height: 480 };
 /// What viewers have in their title.
 const NAME: &str = "busman";
-/// Pixels of a band.
-const BAND_PIXELS: u32 = 128 << 10;
-/// Rows of a band; a ZRLE tile's.
-const BAND_ROWS: u32 = 64;
 /// Output that waits for the viewer, bytes, above which no band is added.
 const OUT_ENOUGH: usize = 256 << 10;
 /// Pixels of the largest pointer each way.
@@ -356,27 +353,6 @@ fn is_sound(cursor: &Cursor) -> bool {
         && hot_x < width
         && hot_y < height
         && pixels.len() == usize::from(*width) * usize::from(*height) * PIXEL
-}
-
-/// Rectangles in bands, which are encoded one at a time.
-fn bands(rects: Vec<Rect>) -> VecDeque<Rect> {
-    let all: VecDeque<Rect> = rects.iter().copied().flat_map(split).collect();
-    if u16::try_from(all.len() + 2).is_ok() {
-        return all;
-    }
-    // More than an update can have: of one rectangle there are at most half as many.
-    rects.into_iter().reduce(Rect::cover).into_iter().flat_map(split).collect()
-}
-
-fn split(rect: Rect) -> impl Iterator<Item = Rect> {
-    let rows = (BAND_PIXELS / u32::from(rect.width).max(1)).clamp(1, BAND_ROWS);
-    (u32::from(rect.top)..u32::from(rect.bottom())).step_by(usize::try_from(rows).unwrap_or(1)).map(
-        move |top| {
-            let height = rows.min(u32::from(rect.bottom()) - top);
-            let [top, height] = [top, height].map(|value| u16::try_from(value).unwrap_or_default());
-            Rect { top, height, ..rect }
-        },
-    )
 }
 
 fn put_head(rectangles: usize, out: &mut Vec<u8>) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use devices::display::Watch;
 
+use super::super::bands::BAND_PIXELS;
 use super::*;
 use crate::vnc::tests::client::{Client, Told, Wire};
 use crate::vnc::tests::desk::{Hands, TestScreen};
