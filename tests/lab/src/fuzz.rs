@@ -5,8 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::Cache;
 use crate::{busman, host, progress};
@@ -16,6 +18,8 @@ const VERSION: &str = "0.13.2";
 
 /// How long each target runs.
 const SECONDS: u32 = 5;
+/// How many run at a time.
+const LANES: usize = 2;
 
 /// Runs every target; gives how many passed and failed.
 pub fn run_all() -> Result<(u64, u64)> {
@@ -25,19 +29,24 @@ pub fn run_all() -> Result<(u64, u64)> {
     ensure!(built.status.success(), "the fuzz targets do not build:\n{}", text(&built.stderr));
     step.done("built");
     let list = fuzz.run(&["list"])?;
-    let (mut passed, mut failed) = (0, 0);
-    for name in text(&list.stdout).lines() {
-        let time = format!("-max_total_time={SECONDS}");
-        let step = progress::step(format!("fuzz targets: cargo fuzz run {name} -- {time}"));
-        let run = fuzz.run(&["run", name, "--", &time])?;
-        if run.status.success() {
-            passed += 1;
-            step.done("passed");
-        } else {
-            failed += 1;
-            drop(step);
-            eprintln!("{}", text(&run.stderr));
+    let targets = text(&list.stdout);
+    let next = Mutex::new(targets.lines());
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let lane = || -> Result<(u64, u64)> {
+        let (mut passed, mut failed) = (0, 0);
+        while let Some(name) = take() {
+            if fuzz.passes(name)? { passed += 1 } else { failed += 1 }
         }
+        Ok((passed, failed))
+    };
+    let done = thread::scope(|scope| {
+        let lanes = [(); LANES].map(|()| scope.spawn(lane));
+        lanes.map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane of fuzz targets panicked")))
+    });
+    let (mut passed, mut failed) = (0, 0);
+    for lane in done {
+        let (more_passed, more_failed) = lane?;
+        (passed, failed) = (passed + more_passed, failed + more_failed);
     }
     ensure!(passed + failed > 0, "there are no fuzz targets: {}", text(&list.stderr));
     Ok((passed, failed))
@@ -50,6 +59,21 @@ struct Fuzz {
 }
 
 impl Fuzz {
+    /// Runs one target for a while.
+    fn passes(&self, name: &str) -> Result<bool> {
+        let time = format!("-max_total_time={SECONDS}");
+        let run = self.run(&["run", name, "--", &time])?;
+        let passed = run.status.success();
+        progress::say(&format!(
+            "fuzz target {name}, {SECONDS} s: {}",
+            if passed { "passed" } else { "FAILED" }
+        ));
+        if !passed {
+            eprintln!("{}", text(&run.stderr));
+        }
+        Ok(passed)
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(host::workspace());

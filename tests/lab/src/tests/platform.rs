@@ -24,7 +24,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "what is no firmware is refused", run: refuses },
     Test { name: "the firmware drives the TPM, and has it cleared", run: tpm::firmware },
     Test { name: "the TPM under Linux, through a reboot and a new run", run: tpm::linux },
-    Test { name: "three resolutions, and what is drawn in each", run: display::resolutions },
+    Test {
+        name: "the guest begins with the resolution asked for, and what it draws is seen",
+        run: display::resolution,
+    },
     Test { name: "the console is shown, and what is typed at it", run: display::console },
     Test { name: "keys and the mouse reach the guest", run: display::input },
     Test { name: "a driver goes and comes back", run: display::reload },
