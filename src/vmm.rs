@@ -27,7 +27,7 @@ use self::outside::Outside;
 use crate::api::Server;
 use crate::config::{Config, Trace};
 use crate::control::{Answer, Command, Outcome, Reply, command_channel};
-use crate::display::Display;
+use crate::display::{Display, DisplaySize};
 use crate::events::{EventReceiver, MachineEvent, event_channel};
 use crate::host::Signals;
 use crate::hv::crash::CrashReport;
@@ -72,6 +72,9 @@ pub fn run(config: &Config, started: Instant) -> Result<End, VmmError> {
             .get_or_insert_with(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
         let life = Instant::now();
         let ended = ControlLoop::new(machine, &events, &mut outside).run()?;
+        // What a viewer has asked for holds in the next life, too.
+        let asked = outside.desk.display().screen.and_then(|screen| screen.preferred()).map(DisplaySize);
+        outside.resolution = asked.or(outside.resolution);
         // A viewer must not keep the old machine's memory.
         outside.desk.put(Display::default());
         let hopeless = faults.hopeless(ended.end, life.elapsed());

@@ -147,6 +147,11 @@ pub trait Screen: Debug + Send + Sync {
     /// # Errors
     /// When no picture can have this size.
     fn prefer(&self, mode: Mode) -> Result<(), ResolutionError>;
+
+    /// The size that the guest is asked for, if it is asked for any.
+    fn preferred(&self) -> Option<Mode> {
+        None
+    }
 }
 
 /// Why a guest is not asked for a resolution.
@@ -326,7 +331,11 @@ impl Viewers {
     pub fn watch(&self) -> io::Result<Watch> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let pending = Arc::new(Pending { event, changes: Mutex::default() });
-        self.lock().push(Arc::downgrade(&pending));
+        let mut all = self.lock();
+        // Those that have gone are else found only when something changes.
+        all.retain(|pending| pending.strong_count() > 0);
+        all.push(Arc::downgrade(&pending));
+        drop(all);
         // After it is in the list: what changes meanwhile is told twice rather than never.
         pending.change(|changes| (changes.mode, changes.cursor) = (true, true));
         Ok(Watch { pending })

@@ -85,6 +85,12 @@ macro_rules! guest_warn {
     ($($arg:tt)+) => { $crate::guest_log!(log::Level::Warn, $($arg)+) };
 }
 
+/// A line for people that a guest can trigger.
+#[macro_export]
+macro_rules! guest_info {
+    ($($arg:tt)+) => { $crate::guest_log!(log::Level::Info, $($arg)+) };
+}
+
 /// A debug line that a guest can trigger.
 #[macro_export]
 macro_rules! guest_debug {

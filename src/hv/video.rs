@@ -5,7 +5,6 @@
 
 use std::fmt::{self, Debug};
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::mem::GuestRam;
@@ -14,22 +13,20 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-/// KVM's numbers for pieces of memory: RAM has the lowest; each video memory of this process gets one of its own, as
-/// one may still be looked at when the next is made.
-static NEXT_SLOT: AtomicU32 = AtomicU32::new(64);
+/// KVM's number for this piece of memory; RAM has the lowest. A machine has one video device at a time, and one that
+/// goes has its memory taken from the guest before the next is made.
+const SLOT: u32 = 64;
 
 /// Video memory on KVM.
 pub struct KvmVideoMemory {
     vm: Arc<VmFd>,
     bytes: GuestRam,
-    slot: u32,
     mapped: Mutex<bool>,
 }
 
 impl Debug for KvmVideoMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let KvmVideoMemory { slot, mapped, .. } = self;
-        f.debug_struct("KvmVideoMemory").field("slot", slot).field("mapped", mapped).finish_non_exhaustive()
+        f.debug_struct("KvmVideoMemory").field("mapped", &self.mapped).finish_non_exhaustive()
     }
 }
 
@@ -40,8 +37,7 @@ impl KvmVideoMemory {
     /// When the host has no room.
     pub fn new(vm: Arc<VmFd>, size: usize) -> io::Result<Self> {
         let bytes = GuestRam::from_ranges(&[(GuestAddress(0), size)]).map_err(io::Error::other)?;
-        let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
-        Ok(KvmVideoMemory { vm, bytes, slot, mapped: Mutex::new(false) })
+        Ok(KvmVideoMemory { vm, bytes, mapped: Mutex::new(false) })
     }
 
     fn mapped(&self) -> MutexGuard<'_, bool> {
@@ -56,7 +52,7 @@ impl KvmVideoMemory {
     fn set(&self, address: u64, size: u64) -> io::Result<()> {
         let Some(region) = self.bytes.iter().next() else { return Ok(()) };
         let region = kvm_userspace_memory_region {
-            slot: self.slot,
+            slot: SLOT,
             flags: KVM_MEM_LOG_DIRTY_PAGES,
             guest_phys_addr: address,
             memory_size: size,
@@ -101,7 +97,7 @@ impl VideoMemory for KvmVideoMemory {
         }
         // An address space on x86-64 has room for every size there is.
         let size = usize::try_from(self.size()).unwrap_or(usize::MAX);
-        self.vm.get_dirty_log(self.slot, size).map_err(io::Error::from)
+        self.vm.get_dirty_log(SLOT, size).map_err(io::Error::from)
     }
 }
 

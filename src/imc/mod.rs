@@ -52,7 +52,7 @@ struct Create {
     /// Settings below HKEY_LOCAL_MACHINE\SYSTEM, as Windows' registry editor exports them; may be given several times
     #[arg(long, value_name = "FILE.reg")]
     reg: Vec<PathBuf>,
-    /// Add a service that starts with the guest, for instance setup=cmd.exe /c D:\setup.cmd; may be given several times
+    /// Add a service that starts with the guest, for instance setup=D:\setup.exe --service; a program that is no service is ended after 30 s; may be given several times
     #[arg(long = "service", value_name = "NAME=COMMAND")]
     services: Vec<Service>,
     /// The hive's number: guests are said to take over only a greater one than the last [default: 2]
@@ -88,6 +88,9 @@ impl FromStr for Service {
 /// Why there is no configuration.
 #[derive(Debug, Error)]
 pub enum ImcError {
+    /// More settings than a hive has room for.
+    #[error("{} is longer than {} MiB; export only the keys that are to change", .0.display(), HIVE_MAX >> 20)]
+    TooLong(PathBuf),
     /// A file that is missing or unreadable.
     #[error("Cannot read {}", path.display())]
     Read {
@@ -185,8 +188,11 @@ impl Create {
         let mut root = Key::default();
         root.set("Sequence", Value::number(2));
         for path in &self.reg {
-            reg::merge(&mut root, &read(path)?)
-                .map_err(|source| ImcError::Reg { path: path.clone(), source })?;
+            let text = read(path)?;
+            if text.len() > HIVE_MAX {
+                return Err(ImcError::TooLong(path.clone()));
+            }
+            reg::merge(&mut root, &text).map_err(|source| ImcError::Reg { path: path.clone(), source })?;
         }
         self.services.iter().for_each(|service| service.add(&mut root));
         if let Some(sequence) = self.sequence {

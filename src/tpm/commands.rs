@@ -31,9 +31,6 @@ const BANKS: [u16; 5] = [0x04, 0x0b, 0x0c, 0x0d, 0x12];
 const ALL_PCRS: [u8; 3] = [0xff; 3];
 const NO_PCRS: [u8; 3] = [0; 3];
 
-/// The Physical Presence Interface's word for: the platform could not do it.
-pub const PLATFORM_FAILURE: u32 = 0xffff_fff1;
-
 /// The TPM wakes without memory of what ran before.
 pub fn startup() -> Vec<u8> {
     command(NO_SESSIONS, code::STARTUP, &[&CLEAR])

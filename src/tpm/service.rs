@@ -11,9 +11,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use devices::tpm::presence::Operation;
+use devices::tpm::protocol::PLATFORM_FAILURE;
 use devices::tpm::{Answer, Presence, Tpm};
 
-use super::commands::{self, PLATFORM_FAILURE};
+use super::commands;
 use super::control::Control;
 use super::link::Link;
 use super::{TpmError, TpmSource};
@@ -37,6 +39,8 @@ struct Queue {
 struct State {
     end: bool,
     power_on: bool,
+    /// What the OS of a machine that is gone has asked to be done when the power comes back.
+    operation: Option<Operation>,
     command: Option<(Vec<u8>, Answer)>,
     running: Option<Running>,
 }
@@ -82,8 +86,11 @@ impl Service {
     /// A new machine: its TPM has just been switched on, once its guest asks for it. Gives the machine's halves of it.
     #[must_use]
     pub fn power_on(&self) -> (Arc<dyn Tpm>, Arc<Mutex<Presence>>) {
+        // Here and not on the thread, which may still be busy when the new machine's guest asks for something.
+        let operation = self.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut state = self.queue.lock();
         state.power_on = true;
+        state.operation = operation.or_else(|| state.operation.take());
         // Of a machine that is gone.
         state.command = None;
         state.cancel();
@@ -185,20 +192,19 @@ impl Worker {
 
     /// Takes the power and gives it back; what the OS has asked for is done in between.
     fn power_on(&mut self) {
-        let mut link = match self.link.take().map_or_else(|| Link::open(&self.source), Ok) {
-            Ok(link) => link,
-            Err(error) => return lost(&error),
-        };
-        let operation = self.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let done = link.power_on().and_then(|()| {
-            let Some(operation) = operation else { return Ok(()) };
+        // One that was lost while nobody asked it anything shows that only now.
+        let alive = self.link.take().filter(|link| link.power_on().is_ok());
+        let done = alive.map_or_else(|| Link::open(&self.source), Ok).and_then(|mut link| {
+            let operation = self.queue.lock().operation.take();
+            let Some(operation) = operation else { return Ok(link) };
             log::info!("The guest has asked for this change of its TPM: {operation:?}");
             let result = carry_out(&mut link, &commands::of(operation))?;
             self.presence.lock().unwrap_or_else(PoisonError::into_inner).done(result);
-            link.power_on()
+            link.power_on()?;
+            Ok(link)
         });
         match done {
-            Ok(()) => self.link = Some(link),
+            Ok(link) => self.link = Some(link),
             Err(error) => lost(&error),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
+use devices::guest_warn;
 use thiserror::Error;
 
 use super::desk::Desk;
@@ -197,18 +198,18 @@ impl Shared {
         let peer = socket.peer();
         let limit = self.limits.viewers;
         let Some(place) = self.viewers.admit(number, &socket, limit) else {
-            log::warn!("The VNC viewer at {peer} is turned away: there are {limit} already");
+            guest_warn!("The VNC viewer at {peer} is turned away: there are {limit} already");
             return turn_away(&socket);
         };
         let shared = Arc::clone(self);
         let spawned = Builder::new().name(format!("vnc{number}")).stack_size(STACK_SIZE).spawn(move || {
             let _place = place;
             let Shared { desk, security, keymap, limits, .. } = &*shared;
-            log::info!("A VNC viewer has come from {peer}");
+            log::debug!("A VNC viewer has come from {peer}");
             let (security, keymap) = (Arc::clone(security), Arc::clone(keymap));
             match Viewer::new(socket, security, keymap, desk, limits).serve() {
-                Ok(()) => log::info!("The VNC viewer at {peer} has gone"),
-                Err(error) => log::warn!("The VNC viewer at {peer} is disconnected: {error}"),
+                Ok(()) => log::debug!("The VNC viewer at {peer} has gone"),
+                Err(error) => guest_warn!("The VNC viewer at {peer} is disconnected: {error}"),
             }
         });
         if let Err(error) = spawned {

@@ -223,7 +223,8 @@ impl Session {
 
     /// Appends what the viewer is to get, as far as there is room for it.
     pub(super) fn produce(&mut self, out: &mut Vec<u8>) {
-        if self.update.is_none() {
+        // Who reads nothing gets no more of anything: heads and pointers add up, too.
+        if self.update.is_none() && out.len() < OUT_ENOUGH {
             self.update = self.begin(out);
         }
         let Some(mut update) = self.update.take() else { return };

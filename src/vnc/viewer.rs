@@ -82,13 +82,26 @@ impl<'a> Viewer<'a> {
 
     fn converse(&mut self) -> Result<(), ViewerError> {
         let desk = self.desk.watch()?;
-        let mut screen: Option<Watch> = None;
+        let (mut screen, mut watching): (Option<Watch>, bool) = (None, false);
         let poller = Poller::new(Arc::clone(self.transport.socket()), &desk)?;
         loop {
             self.write()?;
             let woken = self.wait(&poller, screen.as_ref())?;
             if woken.desk {
                 let _ = desk.take();
+                (screen, watching) = (None, false);
+                self.conversation.put(self.desk.display());
+            }
+            if let Some(screen) = screen.as_ref().filter(|_| woken.screen) {
+                self.looked = Instant::now();
+                self.conversation.changed(&screen.take());
+            }
+            if woken.socket && !self.read()? {
+                return Ok(());
+            }
+            // Before it is in it may be anybody, for whom a guest does nothing.
+            if !watching && self.conversation.is_in() {
+                watching = true;
                 let display = self.desk.display();
                 screen = display.screen.as_ref().map(|screen| screen.watch()).transpose()?;
                 if let Some(screen) = &screen {
@@ -97,13 +110,6 @@ impl<'a> Viewer<'a> {
                     let _ = screen.take();
                 }
                 self.conversation.put(display);
-            }
-            if let Some(screen) = screen.as_ref().filter(|_| woken.screen) {
-                self.looked = Instant::now();
-                self.conversation.changed(&screen.take());
-            }
-            if woken.socket && !self.read()? {
-                return Ok(());
             }
         }
     }

@@ -14,7 +14,6 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use super::protocol::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, IcHeader, IcVersion, Negotiate, message_type,
 };
-use crate::guest_warn;
 use crate::guid::Guid;
 use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, OfferFlags, Opening, Replies, RingNeeds, Sent,
@@ -22,6 +21,7 @@ use crate::vmbus::channel::{
 };
 use crate::vmbus::ring::protocol::{PipeHeader, PipeMessageType};
 use crate::vmbus::ring::{Packet, PacketOut, pipe_message};
+use crate::{guest_info, guest_warn};
 
 /// Frameworks that we speak. Their messages are the same; guests want to see both.
 const FRAMEWORKS: [IcVersion; 2] = [IcVersion::new(1, 0), IcVersion::new(3, 0)];
@@ -222,7 +222,7 @@ impl<S: Service> IcWorker<S> {
             );
             return;
         }
-        log::info!("{}: version {version}, framework {framework}", S::NAME);
+        guest_info!("{}: version {version}, framework {framework}", S::NAME);
         replies.agreed(version.numbers());
         self.state = State::Ready { framework, version };
         if let Some(period) = self.service.period()

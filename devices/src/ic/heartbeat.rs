@@ -11,8 +11,8 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::device::{IcDevice, Service};
 use super::protocol::{Heartbeat as Message, IcVersion, application_state, message_type};
-use crate::guest_warn;
 use crate::guid::Guid;
+use crate::{guest_info, guest_warn};
 
 /// Time between two heartbeats; Hyper-V's.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -141,7 +141,7 @@ impl Service for Heartbeat {
         self.status.beats.fetch_add(1, Ordering::Relaxed);
         self.status.application_state.store(message.application_state.get(), Ordering::Relaxed);
         if self.status.pulse() != Pulse::Alive {
-            log::info!("The guest's heart beats");
+            guest_info!("The guest's heart beats");
             self.status.set(Pulse::Alive);
         }
     }

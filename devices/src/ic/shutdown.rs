@@ -16,8 +16,8 @@ use super::protocol::{
     IcVersion, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_REASON_PLANNED, SHUTDOWN_RESTART,
     ShutdownMessage, message_type,
 };
-use crate::guest_warn;
 use crate::guid::Guid;
+use crate::{guest_info, guest_warn};
 
 /// What the host asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Service for Shutdown {
     fn answer(&mut self, status: u32, _: &[u8]) {
         let Some(kind) = self.asked.take() else { return };
         if status == 0 {
-            log::info!("The guest agreed to {kind}");
+            guest_info!("The guest agreed to {kind}");
         } else {
             guest_warn!("The guest refused to {kind} (status {status:#x})");
         }

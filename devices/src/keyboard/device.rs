@@ -13,7 +13,6 @@ use super::protocol::{
 };
 use super::queue::{KeyQueue, Stroke};
 use crate::display::{Keys, Prefix, Scancode};
-use crate::guest_warn;
 use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, Replies, RingNeeds, Sent, VmbusDevice,
 };
@@ -21,6 +20,7 @@ use crate::vmbus::inbox::Inbox;
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
+use crate::{guest_info, guest_warn};
 
 /// Where a person types.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl KeyboardWorker {
         *self.keys.queue() = accepted.then(KeyQueue::default);
         if accepted {
             replies.agreed(version);
-            log::info!("keyboard: version {}.{}", version >> 16, version & 0xffff);
+            guest_info!("keyboard: version {}.{}", version >> 16, version & 0xffff);
         } else {
             guest_warn!("keyboard: the guest asks for version {}.{}", version >> 16, version & 0xffff);
         }

@@ -12,7 +12,6 @@ use super::protocol::{
 };
 use super::queue::{MotionQueue, State};
 use crate::display::Pointer;
-use crate::guest_warn;
 use crate::vmbus::channel::{
     Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, Replies, RingNeeds, Sent, VmbusDevice,
 };
@@ -21,6 +20,7 @@ use crate::vmbus::pipe::{self, Head};
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
+use crate::{guest_info, guest_warn};
 
 /// Where a person points.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ impl MouseWorker {
         let _ = self.queue.send(replies, &PacketOut::in_band(0, &[head.as_bytes(), body]))?;
         if accepted {
             replies.agreed(version);
-            log::info!("mouse: version {}.{}", version >> 16, version & 0xffff);
+            guest_info!("mouse: version {}.{}", version >> 16, version & 0xffff);
             let info = DeviceInfo::this();
             let body = info.as_bytes();
             let head = pipe::head(message_type::DEVICE_INFO, DeviceInfo::SIZE, body.len());

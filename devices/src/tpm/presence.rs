@@ -4,7 +4,7 @@
 //! because a reset is what it waits for: [`Presence::take`] is for who makes the next machine. As Hyper-V's, it accepts
 //! every operation without a person's confirmation, and those that mean nothing to a TPM 2.0 do nothing.
 
-use super::protocol::{NO_CONFIRMATION, TCG2, port};
+use super::protocol::{NO_CONFIRMATION, PLATFORM_FAILURE, TCG2, port};
 
 /// Operations that do something (PPI 1.30, table 2).
 mod operation {
@@ -66,13 +66,20 @@ impl Presence {
         true
     }
 
-    /// What is to be done now, if anything: it is pending no more. [`Presence::done`] tells what came of it.
+    /// What is to be done now, if anything: it is pending no more. It counts as failed until [`Presence::done`] tells
+    /// what came of it.
     pub fn take(&mut self) -> Option<Operation> {
         let code = std::mem::take(&mut self.pending);
         if code == 0 {
             return None;
         }
-        (self.last_operation, self.last_result) = (code, 0);
+        let operation = self.operation(code);
+        let result = if operation.is_some() { PLATFORM_FAILURE } else { 0 };
+        (self.last_operation, self.last_result) = (code, result);
+        operation
+    }
+
+    fn operation(&self, code: u32) -> Option<Operation> {
         match code {
             operation::CLEAR
             | operation::CLEAR_ENABLE_ACTIVATE

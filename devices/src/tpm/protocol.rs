@@ -89,6 +89,8 @@ pub mod port {
 
 /// The firmware is to give the OS the protocol of TPM 2.0.
 pub const TCG2: u32 = 1;
+/// The Physical Presence Interface's word for: the platform could not do it.
+pub const PLATFORM_FAILURE: u32 = 0xffff_fff1;
 /// The Physical Presence Interface's word for: allowed, and nobody has to confirm it.
 pub const NO_CONFIRMATION: u32 = 4;
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::presence::Operation;
-use super::protocol::{port, register};
+use super::protocol::{PLATFORM_FAILURE, port, register};
 use super::*;
 use crate::legacy::{MmioDevice, PortDevice};
 use crate::mem::{GuestRam, PAGE_SIZE};
@@ -251,6 +251,7 @@ fn a_reset_carries_out_what_the_os_asked_of_it() {
     machine.write_port(port::SET_OPERATION, 5);
     assert_eq!([port::SET_OPERATION, port::PENDING_OPERATION].map(|c| machine.read_port(c)), [0, 5]);
     assert_eq!(machine.presence.lock().unwrap().take(), Some(Operation::Clear));
+    assert_eq!(machine.read_port(port::LAST_RESULT), PLATFORM_FAILURE, "nobody has done it yet");
     machine.presence.lock().unwrap().done(0x123);
     assert_eq!(machine.presence.lock().unwrap().take(), None, "once");
     let ports = [port::PENDING_OPERATION, port::LAST_OPERATION, port::LAST_RESULT];

@@ -74,7 +74,7 @@ impl Shared {
     }
 
     /// Puts video memory where the guest wants it; its content moves with it.
-    pub fn place(&self, location: Option<u64>) -> io::Result<()> {
+    pub fn place(self: &Arc<Self>, location: Option<u64>) -> io::Result<()> {
         let mut state = self.state();
         if state.location == location {
             return Ok(());
@@ -85,6 +85,11 @@ impl Shared {
             None => self.memory.unmap(),
         }
         state.location = location;
+        let picture = state.picture.map(|picture| picture.mode.area());
+        drop(state);
+        // What was written before the move is in no log any more.
+        self.viewers.dirty(picture.as_slice());
+        written::watch(self);
         Ok(())
     }
 
@@ -150,13 +155,14 @@ impl Screen for VideoScreen {
     }
 
     fn watch(&self) -> io::Result<Watch> {
+        // Under the lock, so that of two who come at once only the first clears the log.
+        let state = self.0.state();
         if !self.0.viewers.any() {
-            // What was written while nobody looked is in the first look anyway. Under the lock, as in `written`.
-            let state = self.0.state();
+            // What was written while nobody looked is in the first look anyway.
             let _ = self.0.memory.written();
-            drop(state);
         }
         let watch = self.0.viewers.watch()?;
+        drop(state);
         // As in `prefer` below.
         let _ = self.0.wake.write(1);
         written::watch(&self.0);
@@ -180,5 +186,9 @@ impl Screen for VideoScreen {
         // Fails only when the counter is at its end, and then the worker is awake already.
         let _ = self.0.wake.write(1);
         Ok(())
+    }
+
+    fn preferred(&self) -> Option<Mode> {
+        Some(self.0.state().preferred)
     }
 }

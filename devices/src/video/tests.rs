@@ -233,6 +233,39 @@ fn what_firmware_draws_is_seen_without_its_telling() {
     see(&watch, |changes| changes.dirty == [rows(63, 1)]);
 }
 
+/// As mu_msvm's VideoDxe does (VideoChannelSendSituationUpdate): its output is never active.
+#[test]
+fn the_firmwares_picture_stayed_dark_because_it_never_says_that_it_is_on() {
+    let mut driver = Driver::open();
+    driver.negotiate();
+    assert_eq!(driver.place(WINDOW.start), CONTEXT);
+    let off = |width, height| SituationUpdate { active: 0, ..situation(width, height) };
+    let _: Ack = driver.ask(message_type::SITUATION_UPDATE, &off(1024, 768));
+    assert_eq!(driver.screen.mode(), Some(DEFAULT));
+    assert_eq!(driver.wishes(), wishes(0));
+    // A driver that was on means what it says.
+    driver.situate(800, 600);
+    let _: Ack = driver.ask(message_type::SITUATION_UPDATE, &off(800, 600));
+    assert_eq!(driver.screen.mode(), None);
+}
+
+#[test]
+fn pages_were_no_longer_watched_after_video_memory_had_moved() {
+    let mut driver = Driver::start(1024, 768);
+    let watch = driver.screen.watch().unwrap();
+    assert_eq!(driver.wishes(), wishes(1));
+    let nowhere = VramLocation { context: 5.into(), specified: 0, address: 0.into() };
+    let _: Ack = driver.ask(message_type::VRAM_LOCATION, &nowhere);
+    // The thread sees that there is nothing to look at, and ends.
+    while driver.screen.0.state().watched {
+        std::thread::yield_now();
+    }
+    assert_eq!(driver.place(WINDOW.start), CONTEXT);
+    see(&watch, |changes| changes.dirty.contains(&DEFAULT.area()));
+    driver.memory.write(0b10);
+    see(&watch, |changes| changes.dirty == [Rect { left: 0, top: 1, width: 1024, height: 1 }]);
+}
+
 #[test]
 fn video_memory_is_where_the_guest_wants_it_if_that_can_be() {
     let mut driver = Driver::open();

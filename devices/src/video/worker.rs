@@ -21,12 +21,12 @@ use super::protocol::{
 use super::resolutions::{edid, offered};
 use super::screen::Shared;
 use crate::display::{Mode, Rect};
-use crate::guest_warn;
 use crate::vmbus::channel::{Channel, ChannelError, ChannelWorker, Flow, Replies, Sent};
 use crate::vmbus::pipe;
 use crate::vmbus::ring::protocol::PacketType;
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
+use crate::{guest_info, guest_warn};
 
 /// Resolutions that a guest has room for, at most.
 pub(super) const RESOLUTIONS_MAX: usize = 64;
@@ -42,6 +42,8 @@ pub struct VideoWorker {
     parts: Parts,
     /// The guest has said how its picture lies: it is done with its start.
     ready: bool,
+    /// The guest has said that its output is active.
+    was_on: bool,
     /// What the guest knows that the host wants to be told.
     told: Option<FeatureChange>,
     /// What the guest knows that the host prefers.
@@ -57,6 +59,7 @@ impl VideoWorker {
             version: None,
             parts: Parts::default(),
             ready: false,
+            was_on: false,
             told: None,
             preferred: None,
         }
@@ -166,11 +169,12 @@ impl VideoWorker {
         let accepted = asked.major == Version::V3_5.major && asked.level() <= Version::V3_5.level();
         let version = accepted.then_some(asked);
         match version {
-            Some(version) => log::info!("video: version {version}"),
+            Some(version) => guest_info!("video: version {version}"),
             None => guest_warn!("video: the guest asks for version {asked}"),
         }
         self.version = version;
-        (self.ready, self.told, self.preferred, self.parts) = (false, None, None, Parts::default());
+        (self.ready, self.was_on, self.told) = (false, false, None);
+        (self.preferred, self.parts) = (None, Parts::default());
         self.shared.silent();
         let response = VersionResponse {
             version: version.unwrap_or(Version::V3_5),
@@ -199,7 +203,10 @@ impl VideoWorker {
     }
 
     fn situate(&mut self, update: &SituationUpdate) -> Answer {
-        let shown = update.active != 0 && update.outputs != 0;
+        // Firmware never says that its output is active, and nothing more when it draws: off is only what was on.
+        let on = update.active != 0;
+        self.was_on |= on;
+        let shown = update.outputs != 0 && (on || !self.was_on);
         let picture = if shown { Picture::new(update, self.shared.pages.size()) } else { None };
         if shown && picture.is_none() {
             let SituationUpdate { width, height, depth, pitch, offset, .. } = update;

@@ -18,7 +18,7 @@ use crate::vmbus::pipe;
 use crate::vmbus::ring::protocol::{PacketType, PipeHeader};
 use crate::vmbus::ring::{Packet, PacketOut};
 use crate::vmbus::send_queue::SendQueue;
-use crate::{guest_debug, guest_warn};
+use crate::{guest_debug, guest_info, guest_warn};
 
 /// The device. Each opening reads a volume of its own.
 #[derive(Debug)]
@@ -130,7 +130,8 @@ impl<V: Volume> VmbfsWorker<V> {
         let version = VersionRequest::read_from_prefix(body).ok().map(|(request, _)| request.version.get());
         self.ready = version == Some(VERSION);
         if self.ready {
-            log::info!("{}: version {}.{}", self.name, VERSION >> 16, VERSION & 0xffff);
+            replies.agreed(VERSION);
+            guest_info!("{}: version {}.{}", self.name, VERSION >> 16, VERSION & 0xffff);
         } else {
             guest_warn!("{}: the guest asks for version {version:#x?}", self.name);
         }

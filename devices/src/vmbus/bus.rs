@@ -239,10 +239,12 @@ impl Bus {
         }
     }
 
-    /// Does everything that can be done without waiting. Runs when [`Bus::wake_fd`] is readable.
+    /// Does what can be done without waiting, though never more than two inboxes full of messages: a guest that asks
+    /// without end must not keep everybody else from the control loop. Runs when [`Bus::wake_fd`] is readable, which it
+    /// still is if there is more.
     pub fn process(&mut self) {
         let _ = self.inbox.wake.read();
-        loop {
+        for _ in 0..2 * INBOX_LEN {
             self.heed_reports();
             self.act();
             let Some(message) = self.next_message() else { return };
@@ -253,6 +255,7 @@ impl Bus {
             }
             self.version = self.server.connection().map(|connection| connection.version).or(self.version);
         }
+        self.wake();
     }
 
     /// Readable when [`Bus::process`] has something to do.

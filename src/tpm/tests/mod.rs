@@ -133,6 +133,24 @@ fn a_lost_tpm_fails_until_a_reset_finds_another() {
 }
 
 #[test]
+fn a_tpm_lost_while_idle_stayed_lost_for_the_whole_next_life() {
+    let played = Played::good();
+    let service = played.start();
+    let mut guest = Guest::new(&service);
+    guest.write_port(port::SET_OPERATION, CLEAR);
+    played.die();
+    (0..3).for_each(|_| played.answer(&SUCCESS));
+    let mut next = Guest::new(&service);
+    assert_eq!(next.execute(&SELF_TEST), SUCCESS);
+    let results = [port::LAST_OPERATION, port::LAST_RESULT];
+    assert_eq!(
+        results.map(|command| next.read_port(command)),
+        [CLEAR, 0],
+        "and what was asked of it is done"
+    );
+}
+
+#[test]
 fn a_response_longer_than_the_buffer_loses_the_tpm() {
     let played = Played::good();
     let service = played.start();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -25,6 +26,8 @@ pub enum Told {
 pub struct Played {
     directory: TempDir,
     told: Receiver<Told>,
+    /// Its end of the last control channel.
+    control: Arc<Mutex<Option<UnixStream>>>,
     /// What it answers to commands; it goes away instead of an answer that is empty.
     answers: Sender<Vec<u8>>,
 }
@@ -37,12 +40,16 @@ impl Played {
         let (tell, told) = mpsc::channel();
         let (answers, queue) = mpsc::channel();
         let commands = Commands { startup, tell, answers: Arc::new(Mutex::new(queue)) };
+        let control = Arc::<Mutex<Option<UnixStream>>>::default();
+        let last = Arc::clone(&control);
         thread::spawn(move || {
             for client in listener.incoming() {
-                serve(&client.unwrap(), capabilities, &commands);
+                let client = client.unwrap();
+                *last.lock().unwrap() = Some(client.try_clone().unwrap());
+                serve(&client, capabilities, &commands);
             }
         });
-        Played { directory, told, answers }
+        Played { directory, told, control, answers }
     }
 
     /// A TPM 2.0 that can do everything.
@@ -60,6 +67,11 @@ impl Played {
 
     pub fn answer(&self, response: &[u8]) {
         self.answers.send(response.to_vec()).unwrap();
+    }
+
+    /// Goes away, while nobody asks it anything; another one may be found.
+    pub fn die(&self) {
+        self.control.lock().unwrap().take().unwrap().shutdown(Shutdown::Both).unwrap();
     }
 
     /// All up to and with this.

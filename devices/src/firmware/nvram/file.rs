@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -201,6 +201,11 @@ impl NvramFile {
         let part = part(&self.path);
         cut(Step::Create)?;
         let mut file = create(&part)?;
+        // Who owned the file still does, whoever changes it: not everybody may give files away.
+        if let Ok(old) = self.file.metadata() {
+            let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
+            let _ = file.set_permissions(old.permissions());
+        }
         lock(&file, Access::Write).map_err(io::Error::other)?;
         for piece in format::encode(store).chunks(64 << 10) {
             cut(Step::Write)?;
