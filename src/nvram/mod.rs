@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use devices::firmware::nvram::protocol::Attributes;
+use devices::firmware::nvram::services::Nowhere;
 use devices::firmware::nvram::{NvramError, NvramFile, VariableId, Variables};
 use devices::firmware::protocol::EfiStatus;
 use devices::guid::Guid;
@@ -216,11 +217,9 @@ impl Nvram {
             Command::SecureBoot { file, template } => {
                 let keys = template::read(template)?;
                 let (file, store) = NvramFile::open_or_create(&file.path)?;
-                let mut variables = Variables::new(store, Box::new(file));
-                keys.into_iter().try_for_each(|(id, data)| {
-                    let set = variables.set_as_owner(&id, Attributes::POLICY, data.as_deref());
-                    set.map_err(|status| NvramCommandError::Refused { id, status })
-                })
+                // A template that would be refused half way sets nothing.
+                set_keys(&mut Variables::new(store.clone(), Box::new(Nowhere)), &keys)?;
+                set_keys(&mut Variables::new(store, Box::new(file)), &keys)
             }
             Command::Uuid { file, new: None } => match NvramFile::read(&file.path)?.machine {
                 Some(uuid) => Ok(writeln!(out, "{uuid}")?),
@@ -265,6 +264,14 @@ fn set(
     let mut variables = Variables::new(store, Box::new(file));
     let set = variables.set_as_owner(id, attributes, data.as_deref());
     set.map_err(|status| NvramCommandError::Refused { id: id.clone(), status })
+}
+
+/// Sets the keys of a template.
+fn set_keys(variables: &mut Variables, keys: &[template::Keys]) -> Result<(), NvramCommandError> {
+    keys.iter().try_for_each(|(id, data)| {
+        let set = variables.set_as_owner(id, Attributes::POLICY, data.as_deref());
+        set.map_err(|status| NvramCommandError::Refused { id: id.clone(), status })
+    })
 }
 
 /// A write as a guest does it: whoever may change the variable has signed it.

@@ -55,6 +55,14 @@ pub enum TemplateError {
         /// Its mode.
         mode: String,
     },
+    /// A key that has to be there.
+    #[error("The template {} has no {name}; to delete it: busman nvram set {name} --delete", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// The variable.
+        name: &'static str,
+    },
     /// A key that is none.
     #[error("The template {} has something in {name} that is no {what} in base64", path.display())]
     Signature {
@@ -105,7 +113,7 @@ enum Signature {
 }
 
 /// A variable and its data; one without is to go.
-type Keys = (VariableId, Option<Vec<u8>>);
+pub(super) type Keys = (VariableId, Option<Vec<u8>>);
 
 /// The variables of a template, in the order in which to set them.
 pub(super) fn read(path: &Path) -> Result<Vec<Keys>, TemplateError> {
@@ -129,6 +137,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<Keys>, TemplateError> {
         let wrong = |what| TemplateError::Signature { path: path.to_owned(), name, what };
         let lists = signatures.iter().map(|signature| lists(signature).map_err(wrong));
         let data = lists.collect::<Result<Vec<_>, _>>()?.concat();
+        // Without them there is no Secure Boot at all, which no template is for.
+        if data.is_empty() && ["PK", "KEK"].contains(&name) {
+            return Err(TemplateError::NoKey { path: path.to_owned(), name });
+        }
         let id = VariableId::new(vendor, name);
         read.extend(id.map(|id| (id, (!data.is_empty()).then_some(data))));
     }

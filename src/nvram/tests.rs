@@ -115,10 +115,11 @@ fn a_template_brings_all_keys_at_once() {
         base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der)
     };
     let hash = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [7; 32]);
-    let template = |mode: &str, dbx: &str| {
-        let (pk, kek, leaf) = (certificate("pk"), certificate("kek"), certificate("leaf"));
+    let owned = |mode: &str, owner: &[&str], dbx: &str| {
+        let pk: Vec<String> = owner.iter().map(|name| certificate(name)).collect();
+        let (kek, leaf) = (certificate("kek"), certificate("leaf"));
         let signatures = serde_json::json!({
-            "PK": {"type": "x509", "value": [pk]},
+            "PK": {"type": "x509", "value": pk},
             "KEK": [{"type": "x509", "value": [kek]}],
             "db": [{"type": "x509", "value": [leaf, kek]}],
             "dbx": [{"type": "sha256", "value": [dbx, hash]}],
@@ -130,11 +131,19 @@ fn a_template_brings_all_keys_at_once() {
         let path = desk.0.as_path().join("keys.json");
         desk.run(&["secure-boot", "--file", "@", path.to_str().unwrap()])
     };
+    let template = |mode: &str, dbx: &str| owned(mode, &["pk"], dbx);
     let error = template("Append", &hash).unwrap_err();
     assert!(error.contains("has the signature mode \"Append\""), "{error}");
     let error = template("Replace", "AAAA").unwrap_err();
     assert!(error.contains("something in dbx that is no SHA-256"), "{error}");
     assert!(desk.line("list --file @").unwrap().starts_with("0 variables"), "half a template sets nothing");
+    let error = owned("Replace", &[], &hash).unwrap_err();
+    assert!(error.contains("has no PK"), "Secure Boot would be off: {error}");
+    assert!(owned("Replace", &["pk", "kek"], &hash).is_err(), "a machine has one owner");
+    assert!(
+        desk.line("list --file @").unwrap().starts_with("0 variables"),
+        "nor does one that is refused at its end"
+    );
     template("Replace", &hash).unwrap();
     let size = |name: &str| {
         let json = desk.run(&["get", "--file", "@", name, "--json"]).unwrap();

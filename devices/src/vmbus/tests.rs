@@ -1,12 +1,15 @@
 //! The bus as a whole, with devices that misbehave and guests that do.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use vm_memory::GuestAddress;
+use vmm_sys_util::eventfd::EventFd;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::bus::INBOX_LEN;
+use super::bus::{Bus, INBOX_LEN, MessagePort};
 use super::channel::{Channel, ChannelError, ChannelWorker, Flow, Offer, Opening, Sent, VmbusDevice};
 use super::contacts::CONTACTS_KEPT;
 use super::protocol::{
@@ -14,10 +17,11 @@ use super::protocol::{
     message_type,
 };
 use super::ring::PacketOut;
-use super::synic::MESSAGE_QUEUE_LEN;
+use super::synic::{MESSAGE_QUEUE_LEN, PostError, SignalError, Synic};
 use crate::guid::Guid;
 use crate::hvdef::HvStatus;
-use crate::testing::{TestGuest, TestWorker};
+use crate::mem::GuestRam;
+use crate::testing::{TestGuest, TestSynic, TestWorker};
 
 const INTERFACE: Guid = Guid::parse("7e0f1c2d-3b4a-4958-8776-655443322110");
 
@@ -391,4 +395,65 @@ fn every_contact_is_kept_with_who_the_guest_says_it_is() {
         assert_eq!(guest.post(4, &contact(Version::V5_3)), HvStatus::Success);
     }
     assert_eq!(guest.bus.contacts().iter().count(), CONTACTS_KEPT);
+}
+
+/// A guest that makes contact again whenever it is answered: each answer comes with its next message.
+#[derive(Debug)]
+struct Insistent {
+    synic: TestSynic,
+    port: OnceLock<MessagePort>,
+    answers: AtomicU32,
+}
+
+impl Synic for Insistent {
+    fn vp_count(&self) -> u32 {
+        self.synic.vp_count()
+    }
+
+    fn post_message(&self, _: u32, _: u8, _: &[u8]) -> Result<(), PostError> {
+        // As many as the test has patience for.
+        if self.answers.fetch_add(1, Ordering::Relaxed) < 10_000 {
+            let port = self.port.get().unwrap();
+            assert_eq!(port.post(4, 1, &contact(Version::V5_3)), HvStatus::Success);
+        }
+        Ok(())
+    }
+
+    fn drop_messages(&self) {}
+
+    fn notify_drained(&self, drained: EventFd) {
+        self.synic.notify_drained(drained);
+    }
+
+    fn signal_event(&self, vp: u32, sint: u8, flag: u16) -> Result<(), SignalError> {
+        self.synic.signal_event(vp, sint, flag)
+    }
+
+    fn bind_event(&self, connection_id: u32, doorbell: &EventFd) -> io::Result<()> {
+        self.synic.bind_event(connection_id, doorbell)
+    }
+
+    fn unbind_event(&self, connection_id: u32) {
+        self.synic.unbind_event(connection_id);
+    }
+
+    fn event_exits(&self, connection_id: u32) -> u64 {
+        self.synic.event_exits(connection_id)
+    }
+}
+
+#[test]
+fn a_guest_that_never_stopped_making_contact_kept_the_control_loop_to_itself() {
+    let (port, answers) = (OnceLock::new(), AtomicU32::new(0));
+    let synic = Arc::new(Insistent { synic: TestSynic::new(1), port, answers });
+    let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+    let mut bus = Bus::new(ram, Arc::clone(&synic) as Arc<dyn Synic>).unwrap();
+    synic.port.set(bus.port()).unwrap();
+    assert_eq!(bus.port().post(4, 1, &contact(Version::V5_3)), HvStatus::Success);
+    bus.process();
+    let answers = synic.answers.load(Ordering::Relaxed);
+    assert!((1..100).contains(&answers), "{answers} contacts in a row");
+    let wake = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", bus.wake_fd())).unwrap();
+    let count = wake.lines().find_map(|line| line.strip_prefix("eventfd-count:")).unwrap();
+    assert_ne!(count.trim(), "0", "there is more to do");
 }

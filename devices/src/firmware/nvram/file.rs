@@ -21,6 +21,7 @@ use super::format::{self, FILE_MAX, FormatError, VERSION};
 use super::services::Keep;
 use super::store::Store;
 use crate::disk::{Access, LockError, lock};
+use crate::guest_warn;
 use crate::guid::Guid;
 
 /// Why there are no variables.
@@ -217,7 +218,11 @@ impl NvramFile {
         fs::rename(&part, &self.path)?;
         self.file = file;
         cut(Step::SyncDirectory)?;
-        sync_directory(&self.path)
+        // The file has its name: to say that nothing changed would be wrong now.
+        if let Err(error) = sync_directory(&self.path) {
+            guest_warn!("{} may be as before after a crash of the host: {error}", self.path.display());
+        }
+        Ok(())
     }
 }
 
