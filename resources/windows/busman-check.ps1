@@ -2,7 +2,7 @@
 #
 # Runs as an administrator, in Windows PowerShell 5.1. It writes RESULTS.JSON to the disk whose serial number is
 # BUSMAN-RESULTS (README.md beside this file says what is in it), says so on COM1, and waits for the host to shut
-# Windows down; if the host does not, it does so itself. A part that fails is an entry of "errors", and the rest goes
+# Windows down; if the host does not, it says so and does it itself. A part that fails is an entry of "errors", and the rest goes
 # on.
 
 $ErrorActionPreference = 'Stop'
@@ -11,7 +11,8 @@ $ProgressPreference = 'SilentlyContinue'
 $ResultsSerial = 'BUSMAN-RESULTS'
 # "BUSM", in the disk's partition table.
 $ResultsSignature = 0x4D535542
-$SecondsForTheHost = 300
+# Longer than the host waits for a shutdown that it asked for, or its verdict would be of this script's own shutdown.
+$SecondsForTheHost = 1200
 $Drivers = 'vmbus', 'vmbkmcl', 'winhv', 'winhvr', 'storvsc', 'storport', 'netvsc', 'hyperkbd', 'VMBusHID',
     'HyperVideo', 'dmvsc', 'hvsocket', 'vmgencounter', 'vpci'
 
@@ -203,4 +204,5 @@ try {
 Send-Line "busman-check: $end"
 
 Start-Sleep -Seconds $SecondsForTheHost
+Send-Line 'busman-check: nobody shut Windows down'
 Stop-Computer -Force

@@ -20,6 +20,8 @@ mod options;
 mod report;
 mod results;
 mod run;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod verdict;
 
@@ -38,7 +40,8 @@ use crate::host::{self, Place};
 use crate::lab::{Lab, Wishes};
 use crate::progress;
 
-/// How long Windows may take to shut down: it may have updates to finish.
+/// How long Windows may take to shut down: it may have updates to finish. The script in it waits longer before it does
+/// that itself.
 const SHUTDOWN: Duration = Duration::from_secs(600);
 
 /// Runs the test; fails unless every required line of the verdict is a pass.

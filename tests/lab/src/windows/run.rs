@@ -24,6 +24,8 @@ use crate::vm::{Outcome, Vm, Waited};
 
 /// How the script's lines on COM1 begin.
 const MARKER: &str = "busman-check: ";
+/// The line after which the script shuts the guest down itself.
+const NOBODY: &str = "busman-check: nobody shut Windows down";
 /// How often the results' disk is looked at, for guests whose COM1 is taken.
 const LOOK: Duration = Duration::from_secs(15);
 /// How long a stopped machine may take to write its report.
@@ -58,6 +60,8 @@ pub struct Run {
     pub said: Option<String>,
     /// What came of the request to shut down: empty if it was accepted, `None` if it was not made.
     pub asked: Option<String>,
+    /// Whether the script shut the guest down in the end, since nobody else did.
+    pub by_script: bool,
     pub end: End,
     /// What busman could not be followed to its end for.
     pub failure: Option<String>,
@@ -148,6 +152,7 @@ pub fn run(lab: &mut Lab, machine: &Machine, media: &Media) -> Result<Evidence> 
         progress::say(&format!("What the machine wrote may not be complete: {error:#}"));
     }
     run.warnings = warnings(&outcome.log);
+    run.by_script = outcome.console.contains(NOBODY);
     fs::write(media.folder.join("console.log"), &outcome.console)?;
     // Beside the rest, under a name that the next guest does not take.
     let _ = fs::copy(&outcome.report, media.report());

@@ -240,6 +240,9 @@ fn crashes(evidence: &Evidence) -> Line {
 fn end(evidence: &Evidence) -> Line {
     const CHECK: &str = "shut down by its service";
     let run = &evidence.run;
+    if run.end == End::ShutDown && run.by_script {
+        return Line::fail(CHECK, "nobody shut it down, so its script did in the end");
+    }
     match (run.end, run.asked.as_deref()) {
         (End::ShutDown, Some("")) => Line::pass(CHECK, "it was asked to, and powered off"),
         (End::ShutDown, Some(why)) => {

@@ -226,6 +226,13 @@ fn a_guest_that_does_not_shut_down_as_asked_fails() {
 }
 
 #[test]
+fn a_shutdown_by_the_script_is_none_by_the_service() {
+    let mut evidence = evidence(&host(), &guest().to_string());
+    evidence.run.by_script = true;
+    fails(&wrong(&evidence), "shut down by its service", "nobody shut it down, so its script did");
+}
+
+#[test]
 fn contacts_that_did_not_happen_are_no_pass() {
     let line = wrong_on_host(|host| host["contacts"][0]["guest_os_id"] = json!("0x0001040a00004f7c"));
     fails(&line, "GUEST_OS_ID tells them apart", "both times");
