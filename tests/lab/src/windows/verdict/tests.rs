@@ -71,24 +71,30 @@ fn guest() -> Value {
     })
 }
 
-fn trace() -> Vec<Contact> {
-    let opening = Opening {
+fn opening(instance: &str, pages: u32, offset: u32) -> Opening {
+    Opening {
         channel: 7,
         interface: STORAGE.to_owned(),
-        instance: SCSI.to_owned(),
+        instance: instance.to_owned(),
         sub_channel: 0,
-        pages: 22,
-        offset: 11,
+        pages,
+        offset,
         opened: Some(true),
         closed: true,
-    };
+    }
+}
+
+fn trace() -> Vec<Contact> {
     let contact = |version: &str, granted| Contact {
         version: version.to_owned(),
         granted: Some(granted),
         ..Contact::default()
     };
-    let firmware = Contact { unloaded: true, openings: vec![opening], ..contact("6.0", true) };
-    vec![firmware, contact("9.0", false), contact("5.3", true)]
+    let openings = vec![opening(SCSI, 22, 11)];
+    let firmware = Contact { unloaded: true, openings, ..contact("6.0", true) };
+    let instances = [SCSI, "11111111-0", "22222222-0", "33333333-0", "44444444-0", "55555555-0"];
+    let openings = instances.map(|instance| opening(instance, 64, 32)).to_vec();
+    vec![firmware, contact("9.0", false), Contact { openings, ..contact("5.3", true) }]
 }
 
 fn evidence(host: &Value, guest: &str) -> Evidence {
@@ -256,6 +262,37 @@ fn a_channel_that_was_not_served_well_fails() {
     fails(&line, "channel of scsi0", "packets went not both ways");
     let line = wrong_on_host(|host| host["vmbus"]["refusals"]["too short"] = json!(2));
     fails(&line, "no protocol error", "2 control messages refused: too short");
+}
+
+#[test]
+fn a_channel_that_only_the_firmware_opened_is_no_pass() {
+    let not_seen = |evidence: &Evidence, text: &str| {
+        let line = wrong(evidence);
+        assert_eq!((line.check.as_str(), line.outcome), ("channel of scsi0", Outcome::NotSeen));
+        assert!(line.evidence.contains(text), "{}", line.evidence);
+    };
+    let mut traced = trace();
+    traced[2].openings.remove(0);
+    let mut evidence = evidence(&host(), &guest().to_string());
+    evidence.trace = Ok(traced.clone());
+    not_seen(&evidence, "only what ran before the operating system opened it");
+    // A sub-channel of the same device, and an opening that was refused.
+    traced[2].openings.push(Opening { sub_channel: 1, ..opening(SCSI, 64, 32) });
+    traced[2].openings.push(Opening { opened: Some(false), ..opening(SCSI, 64, 32) });
+    evidence.trace = Ok(traced);
+    not_seen(&evidence, "only what ran before the operating system opened it");
+}
+
+#[test]
+fn without_a_trace_no_channel_that_the_firmware_may_have_opened_passes() {
+    let mut evidence = evidence(&host(), &guest().to_string());
+    for trace in [Err("busman left no trace".to_owned()), Ok(Vec::new())] {
+        evidence.trace = trace;
+        let lines = of(&evidence);
+        let line = lines.iter().find(|line| line.check == "channel of scsi0").unwrap();
+        assert_eq!((line.required, line.outcome), (true, Outcome::NotSeen));
+        assert_eq!(line.evidence, "the trace does not tell who opened it");
+    }
 }
 
 #[test]
