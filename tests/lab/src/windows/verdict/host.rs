@@ -104,15 +104,16 @@ fn clients(contacts: &[Contact]) -> Vec<Client<'_>> {
         .collect()
 }
 
-/// The trace's contacts, if they are those of the report.
+/// The trace's contacts, if they are those of the report, which keeps the latest only.
 struct Traced<'a>(&'a [trace::Contact]);
 
 impl<'a> Traced<'a> {
     fn of(evidence: &'a Evidence, contacts: &[Contact]) -> Self {
         let traced = evidence.trace.as_deref().unwrap_or_default();
-        let same = traced.len() == contacts.len()
-            && traced.iter().zip(contacts).all(|(a, b)| a.version == b.version);
-        Traced(if same { traced } else { &[] })
+        let latest = traced.len().checked_sub(contacts.len()).and_then(|from| traced.get(from..));
+        let is_same =
+            |traced: &&[trace::Contact]| traced.iter().zip(contacts).all(|(a, b)| a.version == b.version);
+        Traced(latest.filter(is_same).unwrap_or_default())
     }
 
     /// The contact that was granted to a client.
