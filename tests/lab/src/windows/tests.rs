@@ -3,6 +3,14 @@
 use super::SHUTDOWN;
 
 const SCRIPT: &str = include_str!("../../../../resources/windows/busman-check.ps1");
+const ANSWERS: &str = include_str!("../../../../resources/windows/unattend.xml");
+const README: &str = include_str!("../../../../resources/windows/README.md");
+
+/// What the answers have in such an element, each time.
+fn answers(element: &str) -> Vec<&'static str> {
+    let (begin, end) = (format!("<{element}>"), format!("</{element}>"));
+    ANSWERS.split(begin.as_str()).skip(1).filter_map(|rest| Some(rest.split_once(&end)?.0)).collect()
+}
 
 #[test]
 fn the_script_does_not_shut_windows_down_while_the_host_waits_for_its_service() {
@@ -10,4 +18,17 @@ fn the_script_does_not_shut_windows_down_while_the_host_waits_for_its_service() 
     assert!(seconds.parse::<u64>().unwrap() > SHUTDOWN.as_secs());
     let (_, end) = SCRIPT.split_once("Start-Sleep -Seconds $SecondsForTheHost\n").unwrap();
     assert!(end.starts_with("Send-Line 'busman-check: nobody shut Windows down'\nStop-Computer"), "{end}");
+}
+
+/// Windows' policy of complexity, which servers have from the start.
+#[test]
+fn windows_does_not_refuse_a_password_for_the_account_name_in_it() {
+    let (names, passwords) = ([answers("Name"), answers("Username")].concat(), answers("Value"));
+    assert_eq!((names.len(), passwords.len()), (2, 3));
+    for password in passwords {
+        assert!(README.contains(password), "README.md does not tell {password}");
+        for name in names.iter().chain(&["Administrator"]) {
+            assert!(!password.to_lowercase().contains(&name.to_lowercase()), "{password} contains {name}");
+        }
+    }
 }
