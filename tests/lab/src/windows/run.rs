@@ -253,11 +253,11 @@ impl Guest<'_> {
     }
 }
 
-/// Lines of busman's log that tell of something wrong, and of what the guest said of a crash.
+/// Lines of busman's log that tell of something wrong, and of what the guest said of a crash. All of them: they are
+/// judged, and the one that counts may come last.
 fn warnings(log: &str) -> Vec<String> {
-    const MOST: usize = 200;
     let tells = |line: &&str| [" WARN ", " ERROR ", "Guest crash "].iter().any(|word| line.contains(word));
-    log.lines().filter(tells).take(MOST).map(|line| line.trim().to_owned()).collect()
+    log.lines().filter(tells).map(|line| line.trim().to_owned()).collect()
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -266,4 +266,17 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_after_many_warnings_is_not_lost() {
+        let noise = "[1.0 WARN busman] the same again\n[1.0 INFO busman] nothing\n".repeat(1000);
+        let kept = warnings(&format!("{noise}[2.0 INFO busman] Guest crash 0x7b (0x1, 0x2, 0x3, 0x4)\n"));
+        assert_eq!(kept.len(), 1001);
+        assert!(kept[1000].contains("Guest crash 0x7b"));
+    }
 }

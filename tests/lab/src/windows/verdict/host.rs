@@ -253,10 +253,12 @@ fn protocol_errors(evidence: &Evidence, report: &Report) -> Line {
 
 fn crashes(evidence: &Evidence) -> Line {
     const CHECK: &str = "no crash";
-    let crash = evidence.run.warnings.iter().find_map(|line| line.find("Guest crash").map(|at| &line[at..]));
-    match crash {
-        Some(crash) => Line::fail(CHECK, crash),
-        None => Line::pass(CHECK, "the guest reported none"),
+    let logged = evidence.run.warnings.iter().find_map(|line| line.find("Guest crash").map(|at| &line[at..]));
+    let reported = evidence.host.as_ref().map(|report| report.crash.as_deref());
+    match (logged, reported) {
+        (Some(crash), _) | (None, Ok(Some(crash))) => Line::fail(CHECK, crash),
+        (None, Ok(None)) => Line::pass(CHECK, "the guest reported none"),
+        (None, Err(_)) => Line::not_seen(CHECK, "busman's log has none, but there is no report of its"),
     }
 }
 

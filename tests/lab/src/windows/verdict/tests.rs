@@ -232,6 +232,13 @@ fn a_guest_that_does_not_shut_down_as_asked_fails() {
 }
 
 #[test]
+fn a_crash_that_only_the_report_tells_of_fails() {
+    const CRASH: &str = "Guest crash 0x7b (0x1, 0x2, 0x3, 0x4)";
+    let line = wrong_on_host(|host| host["crash"] = json!(CRASH));
+    fails(&line, "no crash", CRASH);
+}
+
+#[test]
 fn a_shutdown_by_the_script_is_none_by_the_service() {
     let mut evidence = evidence(&host(), &guest().to_string());
     evidence.run.by_script = true;
@@ -308,5 +315,7 @@ fn without_busmans_report_nothing_of_the_host_passes() {
     evidence.host = Err("busman left no report".to_owned());
     let lines = of(&evidence);
     assert!(!passed(&lines));
-    assert!(lines.iter().any(|line| line.check == "busman's report" && line.outcome == Outcome::NotSeen));
+    for check in ["busman's report", "no crash"] {
+        assert!(lines.iter().any(|line| line.check == check && line.outcome == Outcome::NotSeen), "{check}");
+    }
 }
