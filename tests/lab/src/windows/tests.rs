@@ -32,3 +32,23 @@ fn windows_does_not_refuse_a_password_for_the_account_name_in_it() {
         }
     }
 }
+
+/// `$ErrorActionPreference` is `Stop`, so a cmdlet that finds nothing yet would end the search.
+#[test]
+fn a_partition_that_is_not_there_at_once_does_not_end_the_search_for_it() {
+    let (_, search) = SCRIPT.split_once("for ($attempt = 0;").unwrap();
+    let (search, _) = search.split_once("\n    }\n").unwrap();
+    let cmdlets = ["Update-Disk ", "Get-Partition ", "Add-PartitionAccessPath "];
+    for cmdlet in cmdlets {
+        let line = search.lines().find(|line| line.contains(cmdlet)).unwrap();
+        assert!(line.contains("-ErrorAction SilentlyContinue"), "{line}");
+    }
+}
+
+#[test]
+fn devices_of_an_earlier_hypervisor_are_not_counted() {
+    let (_, rule) = SCRIPT.split_once("Invoke-Part 'devices' {").unwrap();
+    let (rule, _) = rule.split_once("foreach").unwrap();
+    // `-and` and `-or` are of one precedence there.
+    assert!(rule.contains("{ (") && rule.contains(") -and $_.Present -ne $false }"), "{rule}");
+}
