@@ -69,9 +69,10 @@ pub fn command(wishes: Wishes, options: &Options) -> Result<ExitCode> {
     }
     let evidence = evidence?;
     let lines = verdict::of(&evidence);
+    // First of all: a report that cannot be written must not cost what took an hour to see.
+    println!("\n{}", report::text(&evidence, &lines));
     report::write(&options.out, &evidence, &lines, &media.report())
         .with_context(|| format!("write the report {}", options.out.display()))?;
-    println!("\n{}", report::text(&evidence, &lines));
     println!("The report is {}; busman's own files are in {}", options.out.display(), media.folder.display());
     Ok(if verdict::passed(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
