@@ -2,8 +2,8 @@
 #
 # Runs as an administrator, in Windows PowerShell 5.1. It writes RESULTS.JSON to the disk whose serial number is
 # BUSMAN-RESULTS (README.md beside this file says what is in it), says so on COM1, and waits for the host to shut
-# Windows down; if the host does not, it does so itself. A part that fails is an entry of "errors", and the rest goes
-# on.
+# Windows down; if the host does not, it says so and does it itself. A part that fails is an entry of "errors", and
+# the rest goes on.
 
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
@@ -11,7 +11,8 @@ $ProgressPreference = 'SilentlyContinue'
 $ResultsSerial = 'BUSMAN-RESULTS'
 # "BUSM", in the disk's partition table.
 $ResultsSignature = 0x4D535542
-$SecondsForTheHost = 300
+# Longer than the host waits for a shutdown that it asked for, or its verdict would be of this script's own shutdown.
+$SecondsForTheHost = 1200
 $Drivers = 'vmbus', 'vmbkmcl', 'winhv', 'winhvr', 'storvsc', 'storport', 'netvsc', 'hyperkbd', 'VMBusHID',
     'HyperVideo', 'dmvsc', 'hvsocket', 'vmgencounter', 'vpci'
 
@@ -136,8 +137,9 @@ Invoke-Part 'services' {
 }
 
 Invoke-Part 'devices' {
-    $isOurs = { $_.PNPDeviceID -like 'VMBUS\*' -or $_.PNPDeviceID -like 'ACPI\VMBUS*' -or
-        $_.PNPDeviceID -like 'ACPI\MSFT1000*' }
+    # Windows remembers the devices of a hypervisor that it ran on before.
+    $isOurs = { ($_.PNPDeviceID -like 'VMBUS\*' -or $_.PNPDeviceID -like 'ACPI\VMBUS*' -or
+        $_.PNPDeviceID -like 'ACPI\MSFT1000*') -and $_.Present -ne $false }
     foreach ($device in Get-CimInstance Win32_PnPEntity | Where-Object $isOurs) {
         $results.devices += [ordered]@{
             id      = [string] $device.PNPDeviceID
@@ -173,7 +175,9 @@ function Get-ResultsFolder {
         Set-Disk -Number $disk.Number -IsReadOnly $false
     }
     for ($attempt = 0; $attempt -lt 10; $attempt++) {
-        $partition = Get-Partition -DiskNumber $disk.Number | Select-Object -First 1
+        # A disk that was just brought online may show its partition a while later.
+        Update-Disk -Number $disk.Number -ErrorAction SilentlyContinue
+        $partition = Get-Partition -DiskNumber $disk.Number -ErrorAction SilentlyContinue | Select-Object -First 1
         if ($partition -and [char]::IsLetter($partition.DriveLetter)) {
             return "$($partition.DriveLetter):"
         }
@@ -203,4 +207,5 @@ try {
 Send-Line "busman-check: $end"
 
 Start-Sleep -Seconds $SecondsForTheHost
+Send-Line 'busman-check: nobody shut Windows down'
 Stop-Computer -Force

@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long anything may take, however much is said meanwhile: a guest may start again for ever.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long a program beside the VMM may take to end when the VMM has.
+const BESIDE: Duration = Duration::from_secs(20);
+
 /// What became of a wait that may end without a word.
 #[derive(Debug)]
 pub enum Waited {
@@ -214,14 +217,18 @@ impl<'lab> Vm<'lab> {
         Ok(number)
     }
 
-    /// Waits for the end of a program beside the VMM.
+    /// Waits for the end of a program beside the VMM. The VMM's own may be told first: of `ctl shutdown --now`, for
+    /// instance.
     pub fn end_beside(&mut self, number: u32) -> Result<Said> {
         let limit = Instant::now() + LIMIT;
         loop {
             if let Some(said) = self.beside.get_mut(&number).and_then(Option::take) {
                 return Ok(said);
             }
-            self.advance(limit).context("while waiting for a program beside the VMM")?;
+            let has_more = self.ended.is_some() && self.receive(Instant::now() + BESIDE)?;
+            if !has_more {
+                self.advance(limit).context("while waiting for a program beside the VMM")?;
+            }
         }
     }
 
@@ -320,7 +327,27 @@ fn find(all: &str, from: &mut usize, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Cursor, sink};
+
     use super::*;
+    use crate::wire;
+
+    #[test]
+    fn a_vmm_that_ends_before_the_program_which_told_it_to_is_no_failure() {
+        let said = Said { code: 0, ..Said::default() };
+        let mut stream = Vec::new();
+        for event in [Event::Ready, Event::Ended(0), Event::Beside(0, said)] {
+            wire::write(&mut stream, &Frame::Message(event)).unwrap();
+        }
+        let patience = Duration::from_secs(60);
+        let mut session = Session::connect(Cursor::new(stream), Box::new(sink()), patience).unwrap();
+        let program = Program { path: "/vmm".into(), args: Vec::new(), dir: "/".into() };
+        let transcript = File::create("/dev/null").unwrap();
+        let mut vm = Vm::start(&mut session, program, PathBuf::new(), transcript).unwrap();
+        let number = vm.start_beside(Path::new("/ctl"), &["shutdown", "--now"]).unwrap();
+        assert!(vm.wait_for_end(patience).unwrap());
+        assert_eq!(vm.end_beside(number).unwrap().code, 0);
+    }
 
     #[test]
     fn a_line_is_found_once_and_only_when_it_is_whole() {

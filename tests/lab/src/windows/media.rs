@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::lab::Lab;
-use crate::{host, packages};
+use crate::{host, packages, progress};
 
 /// Programs that this needs here, and their packages.
 const TOOLS: [(&str, &str); 3] = [("mformat", "mtools"), ("mtype", "mtools"), ("xorriso", "xorriso")];
@@ -22,6 +22,8 @@ const TOOLS: [(&str, &str); 3] = [("mformat", "mtools"), ("mtype", "mtools"), ("
 pub const SERIAL: &str = "BUSMAN-RESULTS";
 /// The results' file.
 const RESULTS: &str = "RESULTS.JSON";
+/// The overlay's.
+const OVERLAY: &str = "overlay.vhdx";
 
 const SECTOR: u64 = 512;
 /// The results' disk: 64 MiB, and its partition from 1 MiB on.
@@ -53,6 +55,9 @@ impl Media {
         packages::install_tools(&TOOLS)?;
         let folder = lab.logs().join(name);
         if folder.exists() {
+            if let Some(words) = goes(&folder) {
+                progress::say(&words);
+            }
             fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
@@ -135,8 +140,15 @@ impl Media {
     }
 }
 
+/// What is told of an earlier run's overlay, which the next run removes.
+fn goes(folder: &Path) -> Option<String> {
+    let overlay = folder.join(OVERLAY);
+    let goes = || format!("The overlay of an earlier run goes, with all beside it: {}", overlay.display());
+    overlay.exists().then(goes)
+}
+
 fn overlay(lab: &mut Lab, image: &Path, folder: &Path) -> Result<PathBuf> {
-    let overlay = folder.join("overlay.vhdx");
+    let overlay = folder.join(OVERLAY);
     let text = |path: &Path| path.display().to_string();
     lab.run_busman(&["image", "create", &text(&overlay), "--parent", &text(image)])
         .with_context(|| format!("make an overlay over {}", image.display()))?;
@@ -155,4 +167,19 @@ fn master_boot_record() -> [u8; 512] {
     record[458..462].copy_from_slice(&number(DISK - PARTITION));
     record[510..].copy_from_slice(&[0x55, 0xaa]);
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_that_was_kept_does_not_go_without_a_word() {
+        let folder = std::env::temp_dir().join(format!("busman-lab-kept-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        assert_eq!(goes(&folder), None);
+        fs::write(folder.join("overlay.vhdx"), b"kept").unwrap();
+        assert!(goes(&folder).unwrap().ends_with("/overlay.vhdx"));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -20,6 +20,8 @@ mod options;
 mod report;
 mod results;
 mod run;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod verdict;
 
@@ -38,7 +40,8 @@ use crate::host::{self, Place};
 use crate::lab::{Lab, Wishes};
 use crate::progress;
 
-/// How long Windows may take to shut down: it may have updates to finish.
+/// How long Windows may take to shut down: it may have updates to finish. The script in it waits longer before it does
+/// that itself.
 const SHUTDOWN: Duration = Duration::from_secs(600);
 
 /// Runs the test; fails unless every required line of the verdict is a pass.
@@ -66,9 +69,10 @@ pub fn command(wishes: Wishes, options: &Options) -> Result<ExitCode> {
     }
     let evidence = evidence?;
     let lines = verdict::of(&evidence);
+    // First of all: a report that cannot be written must not cost what took an hour to see.
+    println!("\n{}", report::text(&evidence, &lines));
     report::write(&options.out, &evidence, &lines, &media.report())
         .with_context(|| format!("write the report {}", options.out.display()))?;
-    println!("\n{}", report::text(&evidence, &lines));
     println!("The report is {}; busman's own files are in {}", options.out.display(), media.folder.display());
     Ok(if verdict::passed(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

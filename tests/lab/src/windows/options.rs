@@ -30,7 +30,7 @@ pub struct Options {
     /// Minutes until Windows must have told what it sees; the first start of a new image takes long
     #[arg(long, value_name = "MINUTES", default_value_t = 45, value_parser = clap::value_parser!(u64).range(1..10_000))]
     pub timeout: u64,
-    /// Keep the overlay, the firmware's variables and the disks that were made for the run
+    /// Keep the overlay, the firmware's variables and the disks that were made for the run, until the next one
     #[arg(long)]
     pub keep: bool,
     /// Give Windows a TPM 2.0, a new one
@@ -67,16 +67,22 @@ impl Options {
         }
     }
 
-    /// Looks whether everything is there.
+    /// Looks whether everything is there, and whether the report can be written.
     pub fn check(&self) -> Result<Input> {
         let folder = self.out.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         ensure!(folder.is_dir(), "--out {}: there is no folder {}", self.out.display(), folder.display());
+        ensure!(!self.out.is_dir(), "--out {} is a folder; name a file for the report", self.out.display());
         let image =
             file("--image", &self.image, "a VHDX of Windows, for instance one of Microsoft's evaluations")?;
         let firmware =
             file("--firmware", &self.firmware, "MSVM.fd from https://github.com/microsoft/mu_msvm/releases")?;
         check_vhdx(&image)?;
+        let is_input = self.out.canonicalize().is_ok_and(|out| [&image, &firmware].contains(&&out));
+        ensure!(!is_input, "--out {} is an input; name another file", self.out.display());
+        // What is in it stays until there is another report.
+        let out = File::options().create(true).append(true).open(&self.out);
+        out.with_context(|| format!("--out {} cannot be written", self.out.display()))?;
         Ok(Input { image, firmware })
     }
 }
@@ -127,11 +133,15 @@ mod tests {
         let (image, firmware) = (folder.join(name), folder.join("MSVM.fd"));
         std::fs::write(&image, content).unwrap();
         std::fs::write(&firmware, b"firmware").unwrap();
-        let out = folder.join("report.json");
-        let text = |path: &Path| path.display().to_string();
-        let words = ["x", "--image", &text(&image), "--firmware", &text(&firmware), "--out", &text(&out)];
-        let outcome = Cli::parse_from(words).options.check();
+        let why = check_out(&image, &firmware, &folder.join("report.json"));
         std::fs::remove_file(image).unwrap();
+        why
+    }
+
+    fn check_out(image: &Path, firmware: &Path, out: &Path) -> String {
+        let text = |path: &Path| path.display().to_string();
+        let words = ["x", "--image", &text(image), "--firmware", &text(firmware), "--out", &text(out)];
+        let outcome = Cli::parse_from(words).options.check();
         outcome.err().map(|error| format!("{error:#}")).unwrap_or_default()
     }
 
@@ -141,6 +151,22 @@ mod tests {
         assert!(check("short.vhdx", b"vhd").ends_with("it does not begin with \"vhdxfile\""));
         assert!(check("windows.vhd", b"conectix").contains("make one of it: cargo lab run -- image convert"));
         assert!(check("windows.img", &[0; 512]).contains("image convert"));
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_told_before_the_run() {
+        let folder = std::env::temp_dir().join(format!("busman-lab-out-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [image, out] = ["image.vhdx", "report.json"].map(|name| folder.join(name));
+        std::fs::write(&image, b"vhdxfile").unwrap();
+        std::fs::write(&out, b"an earlier report").unwrap();
+        assert!(check_out(&image, &image, &folder).ends_with("is a folder; name a file for the report"));
+        let too_long = folder.join("r".repeat(300));
+        assert!(check_out(&image, &image, &too_long).contains("cannot be written"));
+        assert!(check_out(&image, &image, &image).ends_with("image.vhdx is an input; name another file"));
+        assert_eq!(check_out(&image, &image, &out), "");
+        assert_eq!(std::fs::read(&out).unwrap(), b"an earlier report");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

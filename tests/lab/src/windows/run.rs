@@ -24,6 +24,8 @@ use crate::vm::{Outcome, Vm, Waited};
 
 /// How the script's lines on COM1 begin.
 const MARKER: &str = "busman-check: ";
+/// The line after which the script shuts the guest down itself.
+const NOBODY: &str = "busman-check: nobody shut Windows down";
 /// How often the results' disk is looked at, for guests whose COM1 is taken.
 const LOOK: Duration = Duration::from_secs(15);
 /// How long a stopped machine may take to write its report.
@@ -58,6 +60,8 @@ pub struct Run {
     pub said: Option<String>,
     /// What came of the request to shut down: empty if it was accepted, `None` if it was not made.
     pub asked: Option<String>,
+    /// Whether the script shut the guest down in the end, since nobody else did.
+    pub by_script: bool,
     pub end: End,
     /// What busman could not be followed to its end for.
     pub failure: Option<String>,
@@ -148,6 +152,7 @@ pub fn run(lab: &mut Lab, machine: &Machine, media: &Media) -> Result<Evidence> 
         progress::say(&format!("What the machine wrote may not be complete: {error:#}"));
     }
     run.warnings = warnings(&outcome.log);
+    run.by_script = outcome.console.contains(NOBODY);
     fs::write(media.folder.join("console.log"), &outcome.console)?;
     // Beside the rest, under a name that the next guest does not take.
     let _ = fs::copy(&outcome.report, media.report());
@@ -248,11 +253,11 @@ impl Guest<'_> {
     }
 }
 
-/// Lines of busman's log that tell of something wrong, and of what the guest said of a crash.
+/// Lines of busman's log that tell of something wrong, and of what the guest said of a crash. All of them: they are
+/// judged, and the one that counts may come last.
 fn warnings(log: &str) -> Vec<String> {
-    const MOST: usize = 200;
     let tells = |line: &&str| [" WARN ", " ERROR ", "Guest crash "].iter().any(|word| line.contains(word));
-    log.lines().filter(tells).take(MOST).map(|line| line.trim().to_owned()).collect()
+    log.lines().filter(tells).map(|line| line.trim().to_owned()).collect()
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -261,4 +266,17 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_after_many_warnings_is_not_lost() {
+        let noise = "[1.0 WARN busman] the same again\n[1.0 INFO busman] nothing\n".repeat(1000);
+        let kept = warnings(&format!("{noise}[2.0 INFO busman] Guest crash 0x7b (0x1, 0x2, 0x3, 0x4)\n"));
+        assert_eq!(kept.len(), 1001);
+        assert!(kept[1000].contains("Guest crash 0x7b"));
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{Evidence, Line};
+use super::{Evidence, Line, Outcome};
 use crate::busman::{Channel, Contact, Report};
 use crate::windows::run::End;
-use crate::windows::trace;
+use crate::windows::trace::{self, Opening};
 
 /// Interface of storage channels, by its start.
 const STORAGE: &str = "ba6163d9";
@@ -39,7 +39,8 @@ fn seen(evidence: &Evidence, report: &Report) -> Vec<Line> {
         let_go(first, os, &traced).required_if(false),
     ];
     lines.extend(first.map(|first| first_rings(evidence, first, &traced).required_if(false)));
-    lines.extend(channels(evidence, report));
+    let openings = os.and_then(|os| traced.find(os)).map(|contact| &contact.openings[..]);
+    lines.extend(channels(evidence, report, openings));
     lines.push(protocol_errors(evidence, report));
     let starts = report.resets + 1;
     lines.push(Line::pass("starts of the machine", starts.to_string()).required_if(false));
@@ -103,15 +104,16 @@ fn clients(contacts: &[Contact]) -> Vec<Client<'_>> {
         .collect()
 }
 
-/// The trace's contacts, if they are those of the report.
+/// The trace's contacts, if they are those of the report, which keeps the latest only.
 struct Traced<'a>(&'a [trace::Contact]);
 
 impl<'a> Traced<'a> {
     fn of(evidence: &'a Evidence, contacts: &[Contact]) -> Self {
         let traced = evidence.trace.as_deref().unwrap_or_default();
-        let same = traced.len() == contacts.len()
-            && traced.iter().zip(contacts).all(|(a, b)| a.version == b.version);
-        Traced(if same { traced } else { &[] })
+        let latest = traced.len().checked_sub(contacts.len()).and_then(|from| traced.get(from..));
+        let is_same =
+            |traced: &&[trace::Contact]| traced.iter().zip(contacts).all(|(a, b)| a.version == b.version);
+        Traced(latest.filter(is_same).unwrap_or_default())
     }
 
     /// The contact that was granted to a client.
@@ -165,8 +167,8 @@ fn first_rings(evidence: &Evidence, first: &Client<'_>, traced: &Traced<'_>) -> 
     }
 }
 
-/// A line for each channel that was opened, and for each that should have been.
-fn channels(evidence: &Evidence, report: &Report) -> Vec<Line> {
+/// A line for each channel that was opened, and for each that should have been; `openings` are the operating system's.
+fn channels(evidence: &Evidence, report: &Report, openings: Option<&[Opening]>) -> Vec<Line> {
     let devices = evidence.profile.devices;
     let is_required = |channel: &Channel| {
         !channel.device.contains('.') && devices.iter().any(|device| channel.device.starts_with(device))
@@ -174,13 +176,34 @@ fn channels(evidence: &Evidence, report: &Report) -> Vec<Line> {
     let mut lines: Vec<Line> = report
         .channels
         .iter()
-        .map(|channel| self::channel(channel, is_required(channel)).required_if(is_required(channel)))
+        .map(|channel| match is_required(channel) {
+            true => required_channel(channel, openings),
+            false => self::channel(channel, false).required_if(false),
+        })
         .collect();
     let missing = devices.iter().filter(|d| !report.channels.iter().any(|c| c.device.starts_with(**d)));
     lines.extend(
         missing.map(|device| Line::not_seen(format!("channel of {device}"), "it was not on the bus")),
     );
     lines
+}
+
+/// A channel that the operating system itself must have opened: the report counts the firmware's openings, too.
+fn required_channel(channel: &Channel, openings: Option<&[Opening]>) -> Line {
+    let line = self::channel(channel, true);
+    if line.outcome != Outcome::Pass {
+        return line;
+    }
+    let is_it = |opening: &Opening| {
+        opening.opened == Some(true)
+            && opening.sub_channel == 0
+            && opening.instance.eq_ignore_ascii_case(&channel.instance)
+    };
+    match openings {
+        None => Line::not_seen(line.check, "the trace does not tell who opened it"),
+        Some(openings) if openings.iter().any(is_it) => line,
+        Some(_) => Line::not_seen(line.check, "only what ran before the operating system opened it"),
+    }
 }
 
 fn channel(channel: &Channel, speaks: bool) -> Line {
@@ -230,16 +253,21 @@ fn protocol_errors(evidence: &Evidence, report: &Report) -> Line {
 
 fn crashes(evidence: &Evidence) -> Line {
     const CHECK: &str = "no crash";
-    let crash = evidence.run.warnings.iter().find_map(|line| line.find("Guest crash").map(|at| &line[at..]));
-    match crash {
-        Some(crash) => Line::fail(CHECK, crash),
-        None => Line::pass(CHECK, "the guest reported none"),
+    let logged = evidence.run.warnings.iter().find_map(|line| line.find("Guest crash").map(|at| &line[at..]));
+    let reported = evidence.host.as_ref().map(|report| report.crash.as_deref());
+    match (logged, reported) {
+        (Some(crash), _) | (None, Ok(Some(crash))) => Line::fail(CHECK, crash),
+        (None, Ok(None)) => Line::pass(CHECK, "the guest reported none"),
+        (None, Err(_)) => Line::not_seen(CHECK, "busman's log has none, but there is no report of its"),
     }
 }
 
 fn end(evidence: &Evidence) -> Line {
     const CHECK: &str = "shut down by its service";
     let run = &evidence.run;
+    if run.end == End::ShutDown && run.by_script {
+        return Line::fail(CHECK, "nobody shut it down, so its script did in the end");
+    }
     match (run.end, run.asked.as_deref()) {
         (End::ShutDown, Some("")) => Line::pass(CHECK, "it was asked to, and powered off"),
         (End::ShutDown, Some(why)) => {

@@ -71,24 +71,30 @@ fn guest() -> Value {
     })
 }
 
-fn trace() -> Vec<Contact> {
-    let opening = Opening {
+fn opening(instance: &str, pages: u32, offset: u32) -> Opening {
+    Opening {
         channel: 7,
         interface: STORAGE.to_owned(),
-        instance: SCSI.to_owned(),
+        instance: instance.to_owned(),
         sub_channel: 0,
-        pages: 22,
-        offset: 11,
+        pages,
+        offset,
         opened: Some(true),
         closed: true,
-    };
+    }
+}
+
+fn trace() -> Vec<Contact> {
     let contact = |version: &str, granted| Contact {
         version: version.to_owned(),
         granted: Some(granted),
         ..Contact::default()
     };
-    let firmware = Contact { unloaded: true, openings: vec![opening], ..contact("6.0", true) };
-    vec![firmware, contact("9.0", false), contact("5.3", true)]
+    let openings = vec![opening(SCSI, 22, 11)];
+    let firmware = Contact { unloaded: true, openings, ..contact("6.0", true) };
+    let instances = [SCSI, "11111111-0", "22222222-0", "33333333-0", "44444444-0", "55555555-0"];
+    let openings = instances.map(|instance| opening(instance, 64, 32)).to_vec();
+    vec![firmware, contact("9.0", false), Contact { openings, ..contact("5.3", true) }]
 }
 
 fn evidence(host: &Value, guest: &str) -> Evidence {
@@ -226,6 +232,20 @@ fn a_guest_that_does_not_shut_down_as_asked_fails() {
 }
 
 #[test]
+fn a_crash_that_only_the_report_tells_of_fails() {
+    const CRASH: &str = "Guest crash 0x7b (0x1, 0x2, 0x3, 0x4)";
+    let line = wrong_on_host(|host| host["crash"] = json!(CRASH));
+    fails(&line, "no crash", CRASH);
+}
+
+#[test]
+fn a_shutdown_by_the_script_is_none_by_the_service() {
+    let mut evidence = evidence(&host(), &guest().to_string());
+    evidence.run.by_script = true;
+    fails(&wrong(&evidence), "shut down by its service", "nobody shut it down, so its script did");
+}
+
+#[test]
 fn contacts_that_did_not_happen_are_no_pass() {
     let line = wrong_on_host(|host| host["contacts"][0]["guest_os_id"] = json!("0x0001040a00004f7c"));
     fails(&line, "GUEST_OS_ID tells them apart", "both times");
@@ -252,10 +272,50 @@ fn a_channel_that_was_not_served_well_fails() {
 }
 
 #[test]
+fn a_channel_that_only_the_firmware_opened_is_no_pass() {
+    let not_seen = |evidence: &Evidence, text: &str| {
+        let line = wrong(evidence);
+        assert_eq!((line.check.as_str(), line.outcome), ("channel of scsi0", Outcome::NotSeen));
+        assert!(line.evidence.contains(text), "{}", line.evidence);
+    };
+    let mut traced = trace();
+    traced[2].openings.remove(0);
+    let mut evidence = evidence(&host(), &guest().to_string());
+    evidence.trace = Ok(traced.clone());
+    not_seen(&evidence, "only what ran before the operating system opened it");
+    // A sub-channel of the same device, and an opening that was refused.
+    traced[2].openings.push(Opening { sub_channel: 1, ..opening(SCSI, 64, 32) });
+    traced[2].openings.push(Opening { opened: Some(false), ..opening(SCSI, 64, 32) });
+    evidence.trace = Ok(traced);
+    not_seen(&evidence, "only what ran before the operating system opened it");
+}
+
+#[test]
+fn a_machine_that_started_often_has_more_contacts_in_its_trace_than_in_its_report() {
+    let mut evidence = evidence(&host(), &guest().to_string());
+    evidence.trace = Ok([trace(), trace()].concat());
+    assert!(passed(&of(&evidence)));
+}
+
+#[test]
+fn without_a_trace_no_channel_that_the_firmware_may_have_opened_passes() {
+    let mut evidence = evidence(&host(), &guest().to_string());
+    for trace in [Err("busman left no trace".to_owned()), Ok(Vec::new())] {
+        evidence.trace = trace;
+        let lines = of(&evidence);
+        let line = lines.iter().find(|line| line.check == "channel of scsi0").unwrap();
+        assert_eq!((line.required, line.outcome), (true, Outcome::NotSeen));
+        assert_eq!(line.evidence, "the trace does not tell who opened it");
+    }
+}
+
+#[test]
 fn without_busmans_report_nothing_of_the_host_passes() {
     let mut evidence = evidence(&host(), &guest().to_string());
     evidence.host = Err("busman left no report".to_owned());
     let lines = of(&evidence);
     assert!(!passed(&lines));
-    assert!(lines.iter().any(|line| line.check == "busman's report" && line.outcome == Outcome::NotSeen));
+    for check in ["busman's report", "no crash"] {
+        assert!(lines.iter().any(|line| line.check == check && line.outcome == Outcome::NotSeen), "{check}");
+    }
 }
