@@ -194,7 +194,7 @@ impl Worker {
     fn power_on(&mut self) {
         // One that was lost while nobody asked it anything shows that only now.
         let alive = self.link.take().filter(|link| link.power_on().is_ok());
-        let done = alive.map_or_else(|| Link::open(&self.source), Ok).and_then(|mut link| {
+        let done = alive.map_or_else(|| self.found(), Ok).and_then(|mut link| {
             let operation = self.queue.lock().operation.take();
             let Some(operation) = operation else { return Ok(link) };
             log::info!("The guest has asked for this change of its TPM: {operation:?}");
@@ -207,6 +207,14 @@ impl Worker {
             Ok(link) => self.link = Some(link),
             Err(error) => lost(&error),
         }
+    }
+
+    /// Another swtpm than the one that is lost.
+    fn found(&self) -> Result<Link, TpmError> {
+        let link = Link::open(&self.source)?;
+        // It was started to see what it is; the guest's firmware is to start it.
+        link.power_on()?;
+        Ok(link)
     }
 
     fn execute(&mut self, command: &[u8], answer: Answer) {

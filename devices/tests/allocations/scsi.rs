@@ -21,10 +21,6 @@ fn reads_and_writes_allocate_nothing() {
             step => panic!("{step:?}"),
         }
     };
-    // The unit attention of power on.
-    let ready = Command { cdb: &[0; 6], data_len: 0, parameters: &[], initiator };
-    assert!(matches!(unit.start(&ready), Step::Done(Reply { sense: Some(_), .. })));
-
     let before = of_this_thread();
     for lba in 0..100 {
         for opcode in [0x28, 0x2A] {
