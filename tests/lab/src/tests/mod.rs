@@ -56,14 +56,16 @@ pub const FAMILIES: &[Family] = &[
 
 /// Warnings that guests rightly have; anything else is a finding. Linux misses PCI, which a generation 2 machine
 /// does not have, unless UEFI started it; and it warns of modules that are not its own, as the ring probe is. Timers
-/// are late where the machine is emulated and has much to do. A SCSI disk says once that it is new (SPC-4, unit
-/// attention 29h/00h). With VMBus 2.4, Linux leaves the backup service alone.
+/// are late where the machine is emulated and has much to do. A SCSI disk that was reset says so once (SPC-4, unit
+/// attention 29h/00h), and one that was taken away takes no flush any more (invalid LUN, with sense data). With VMBus
+/// 2.4, Linux leaves the backup service alone.
 const KNOWN_WARNINGS: &[&str] = &[
     "PCI: Fatal: No config space access function found",
     "PCI: System does not support PCI",
     "ring_probe: loading out-of-tree module taints kernel",
     "hrtimer: interrupt took",
     "Power-on or device reset occurred",
+    "cmd 0x35 status: scsi 0x2 srb 0xa0",
     "Integration service 'Backup (volume snapshot)' not supported on this host version",
     "probe failed for device 2450ee40-33bf-4fbd-892e-9fb06e9214cf (-19)",
 ];
